@@ -1,0 +1,1 @@
+//! What xl does, as a library: configuration, plans, domains and devices.

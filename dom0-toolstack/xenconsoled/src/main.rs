@@ -1,0 +1,3 @@
+//! The console daemon: guests' console rings to terminals and logs.
+
+fn main() {}

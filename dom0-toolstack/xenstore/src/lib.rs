@@ -1,0 +1,1 @@
+//! The xenstore protocol: wire format, client and server.

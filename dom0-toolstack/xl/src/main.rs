@@ -1,0 +1,3 @@
+//! The domain management command.
+
+fn main() {}

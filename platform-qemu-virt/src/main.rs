@@ -1,0 +1,3 @@
+//! The hypervisor image for QEMU's virt machine.
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! A library for paravirtual guests.
+#![no_std]

@@ -1,0 +1,3 @@
+//! The project's commands: build, check, test, run, bench.
+
+fn main() {}
