@@ -13,4 +13,5 @@ pub mod fake;
 pub mod guest;
 pub mod ids;
 pub mod memory;
+pub mod sched;
 pub mod time;

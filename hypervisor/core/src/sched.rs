@@ -1,0 +1,757 @@
+//! The scheduler: which virtual processor runs where, and until when.
+//!
+//! Weighted fair sharing over a queue per processor. Each virtual processor has a *virtual runtime*
+//! that grows with the time it runs, the slower the heavier its domain; the one with the least goes
+//! next. Domains may be capped, virtual processors bound to processors. There is no tick: each
+//! decision says until when it holds. The run loop carries the decisions out and sends the kicks.
+
+pub mod affinity;
+mod cap;
+pub mod runstate;
+
+use crate::ids::{CpuId, DomId, VcpuRef};
+use crate::time::Nanos;
+use affinity::CpuSet;
+use alloc::vec::Vec;
+use bitflags::bitflags;
+use cap::Cap;
+use hashbrown::HashMap;
+use runstate::{Clock, RunState, Runstate};
+
+/// Weight of a domain nobody gave another (credit2's default).
+pub const DEFAULT_WEIGHT: u16 = 256;
+/// How long a virtual processor runs while another waits for the same processor.
+const SLICE: Nanos = Nanos::from_millis(5);
+/// How far behind the running one a woken virtual processor must be to take its place at once.
+const PREEMPT_MARGIN: u64 = 500_000;
+/// How much virtual time a long sleep may leave in hand: enough to go first, not to starve others.
+const SLEEPER_CREDIT: u64 = 2_000_000;
+
+bitflags! {
+    /// Why a virtual processor cannot run. It can when no reason is left.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub struct Hold: u8 {
+        /// It waits for an interrupt or an event.
+        const BLOCKED = 1 << 0;
+        /// It is switched off (PSCI), or not yet switched on.
+        const DOWN = 1 << 1;
+        /// It or its domain is paused.
+        const PAUSED = 1 << 2;
+        /// Its domain has shut down.
+        const SHUTDOWN = 1 << 3;
+    }
+}
+
+/// A virtual processor's place in the scheduler, valid until it is removed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SchedId(u32);
+
+impl SchedId {
+    const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A processor that has to decide anew.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use = "the processor goes on as it was unless it is told"]
+pub enum Kick {
+    /// None has to.
+    Nobody,
+    /// This one has to.
+    Cpu(CpuId),
+}
+
+/// What a processor does next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use = "the decision stands already: the processor must follow it"]
+pub struct Decision {
+    /// What to run; nothing means idle.
+    pub run: Option<Chosen>,
+    /// When to decide again at the latest.
+    pub until: Nanos,
+}
+
+/// A virtual processor chosen to run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Chosen {
+    /// Its place in the scheduler.
+    pub id: SchedId,
+    /// Which it is.
+    pub who: VcpuRef,
+}
+
+/// A domain's share (`struct xen_domctl_sched_credit2`, `public/domctl.h`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Share {
+    /// Relative weight, 1–65535.
+    pub weight: u16,
+    /// Most it may use, in percent of one processor; 0 is no limit.
+    pub cap: u16,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { weight: DEFAULT_WEIGHT, cap: 0 }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Entity {
+    who: VcpuRef,
+    holds: Hold,
+    hard: CpuSet,
+    soft: CpuSet,
+    /// The processor whose queue it belongs to.
+    cpu: CpuId,
+    /// The processor that holds its registers: nobody else may run it until they are saved.
+    loaded: Option<CpuId>,
+    running: bool,
+    vruntime: u64,
+    charged_until: Nanos,
+    clock: Clock,
+}
+
+impl Entity {
+    fn may_run(&self) -> bool {
+        self.holds.is_empty()
+    }
+
+    fn rest_state(&self) -> RunState {
+        if self.holds.is_empty() {
+            RunState::Runnable
+        } else if self.holds == Hold::BLOCKED {
+            RunState::Blocked
+        } else {
+            RunState::Offline
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Cpu {
+    online: bool,
+    running: Option<SchedId>,
+    /// Never goes back: where newcomers to this queue start.
+    min_vruntime: u64,
+    idle_since: Nanos,
+    idle: Nanos,
+}
+
+#[derive(Clone, Debug)]
+struct Group {
+    share: Share,
+    cap: Cap,
+    members: u32,
+}
+
+/// All run queues and what is in them.
+#[derive(Clone, Debug, Default)]
+pub struct Scheduler {
+    entities: Vec<Option<Entity>>,
+    cpus: Vec<Cpu>,
+    groups: HashMap<DomId, Group>,
+}
+
+impl Scheduler {
+    /// Creates a scheduler for `cpus` processors, none of them online yet.
+    pub fn new(cpus: usize) -> Self {
+        Self { cpus: alloc::vec![Cpu::default(); cpus], ..Self::default() }
+    }
+
+    /// Lets `cpu` run virtual processors from `now` on.
+    pub fn bring_up(&mut self, cpu: CpuId, now: Nanos) {
+        if let Some(state) = self.cpus.get_mut(cpu.index()) {
+            state.online = true;
+            state.idle_since = now;
+        }
+    }
+
+    /// Returns the processors that run virtual processors.
+    pub fn online(&self) -> CpuSet {
+        let online = self.cpus.iter().zip(0..).filter(|(cpu, _)| cpu.online);
+        online.map(|(_, number)| CpuId(number)).collect()
+    }
+
+    /// Takes in a virtual processor, held for `holds`.
+    pub fn add(&mut self, who: VcpuRef, holds: Hold, now: Nanos) -> SchedId {
+        let cpu = self.least_loaded(self.online());
+        let entity = Entity {
+            who,
+            holds,
+            hard: CpuSet::ALL,
+            soft: CpuSet::ALL,
+            cpu,
+            loaded: None,
+            running: false,
+            vruntime: self.min_vruntime(cpu),
+            charged_until: now,
+            clock: Clock::new(RunState::Offline, now),
+        };
+        let fresh = Group { share: Share::default(), cap: Cap::default(), members: 0 };
+        self.groups.entry(who.dom).or_insert(fresh).members += 1;
+        let free = self.entities.iter().position(Option::is_none);
+        let index = free.unwrap_or_else(|| {
+            self.entities.push(None);
+            self.entities.len() - 1
+        });
+        if let Some(slot) = self.entities.get_mut(index) {
+            *slot = Some(entity);
+        }
+        let id = SchedId(u32::try_from(index).expect("virtual processors are fewer than 2^32"));
+        if let Some(entity) = self.entity_mut(id) {
+            let state = entity.rest_state();
+            entity.clock.enter(state, now);
+        }
+        id
+    }
+
+    /// Forgets a virtual processor that holds no processor any more.
+    ///
+    /// Returns false, with nothing done, while its registers are still in one.
+    pub fn remove(&mut self, id: SchedId) -> bool {
+        let Some(slot) = self.entities.get_mut(id.index()) else { return true };
+        let Some(entity) = slot else { return true };
+        if entity.loaded.is_some() || entity.running {
+            return false;
+        }
+        let dom = entity.who.dom;
+        *slot = None;
+        if let Some(group) = self.groups.get_mut(&dom) {
+            group.members -= 1;
+            if group.members == 0 {
+                self.groups.remove(&dom);
+            }
+        }
+        true
+    }
+
+    /// Adds reasons not to run. The kick is for the processor that runs it now.
+    pub fn hold(&mut self, id: SchedId, holds: Hold, now: Nanos) -> Kick {
+        let Some(entity) = self.entity_mut(id) else { return Kick::Nobody };
+        entity.holds |= holds;
+        if entity.running {
+            return Kick::Cpu(entity.cpu);
+        }
+        let state = entity.rest_state();
+        entity.clock.enter(state, now);
+        Kick::Nobody
+    }
+
+    /// Takes reasons not to run away; with the last one gone it wakes.
+    pub fn release(&mut self, id: SchedId, holds: Hold, now: Nanos) -> Kick {
+        let Some(entity) = self.entity_mut(id) else { return Kick::Nobody };
+        let could_run = entity.may_run();
+        entity.holds -= holds;
+        if entity.running {
+            return Kick::Nobody;
+        }
+        let state = entity.rest_state();
+        entity.clock.enter(state, now);
+        if could_run || !entity.may_run() {
+            return Kick::Nobody;
+        }
+        self.wake(id, now)
+    }
+
+    /// Returns why a virtual processor does not run.
+    pub fn holds(&self, id: SchedId) -> Hold {
+        self.entity(id).map_or(Hold::empty(), |entity| entity.holds)
+    }
+
+    /// Says whether a processor is still busy with a virtual processor or has its registers.
+    pub fn is_loaded(&self, id: SchedId) -> bool {
+        self.entity(id).is_some_and(|entity| entity.running || entity.loaded.is_some())
+    }
+
+    /// Lets others of the same processor go first.
+    pub fn yield_now(&mut self, id: SchedId, now: Nanos) {
+        self.charge(id, now);
+        let Some(cpu) = self.entity(id).map(|entity| entity.cpu) else { return };
+        let last = self
+            .entities
+            .iter()
+            .flatten()
+            .filter(|other| other.cpu == cpu && other.may_run())
+            .map(|other| other.vruntime)
+            .max();
+        if let (Some(entity), Some(last)) = (self.entity_mut(id), last) {
+            entity.vruntime = entity.vruntime.max(last.saturating_add(1));
+        }
+    }
+
+    /// Decides what `cpu` does next. What it ran so far goes back to the queue, still loaded.
+    pub fn schedule(&mut self, cpu: CpuId, now: Nanos) -> Decision {
+        self.put_back(cpu, now);
+        let best = self.best_of(cpu, now).or_else(|| self.steal_for(cpu, now));
+        let Some(id) = best else {
+            return Decision { run: None, until: self.next_refill(cpu) };
+        };
+        let min = self.min_vruntime(cpu);
+        let Some(entity) = self.entities.get_mut(id.index()).and_then(Option::as_mut) else {
+            return Decision { run: None, until: Nanos::NEVER };
+        };
+        entity.cpu = cpu;
+        entity.loaded = Some(cpu);
+        entity.running = true;
+        entity.charged_until = now;
+        entity.clock.enter(RunState::Running, now);
+        let chosen = Chosen { id, who: entity.who };
+        let vruntime = entity.vruntime;
+        if let Some(state) = self.cpus.get_mut(cpu.index()) {
+            state.running = Some(id);
+            state.min_vruntime = min.max(vruntime);
+            state.idle = state.idle + (now - state.idle_since);
+        }
+        Decision { run: Some(chosen), until: self.slice_end(cpu, id, now) }
+    }
+
+    /// Notes that `cpu` has saved the registers of a virtual processor it no longer runs.
+    ///
+    /// If it can run, the kick is for a processor that had to leave it alone until now.
+    pub fn saved(&mut self, id: SchedId, now: Nanos) -> Kick {
+        let Some(entity) = self.entity_mut(id) else { return Kick::Nobody };
+        entity.loaded = None;
+        if entity.running || !entity.may_run() {
+            return Kick::Nobody;
+        }
+        self.wake(id, now)
+    }
+
+    /// Binds a virtual processor: never run outside `hard`, rather run inside `soft`.
+    ///
+    /// Refuses, by returning nothing, a `hard` set without an online processor.
+    pub fn set_affinity(
+        &mut self,
+        id: SchedId,
+        hard: CpuSet,
+        soft: CpuSet,
+        now: Nanos,
+    ) -> Option<Kick> {
+        let online = self.online();
+        if (hard & online).is_empty() {
+            return None;
+        }
+        let entity = self.entity_mut(id)?;
+        entity.hard = hard;
+        entity.soft = soft;
+        if entity.running {
+            let cpu = entity.cpu;
+            return Some(if hard.contains(cpu) { Kick::Nobody } else { Kick::Cpu(cpu) });
+        }
+        Some(if entity.may_run() { self.wake(id, now) } else { Kick::Nobody })
+    }
+
+    /// Returns the hard and the soft affinity of a virtual processor.
+    pub fn affinity(&self, id: SchedId) -> (CpuSet, CpuSet) {
+        self.entity(id).map_or((CpuSet::ALL, CpuSet::ALL), |entity| (entity.hard, entity.soft))
+    }
+
+    /// Returns the processor a virtual processor runs or last ran on.
+    pub fn cpu_of(&self, id: SchedId) -> CpuId {
+        self.entity(id).map_or(CpuId(0), |entity| entity.cpu)
+    }
+
+    /// Returns the share of a domain.
+    pub fn share(&self, dom: DomId) -> Share {
+        self.groups.get(&dom).map(|group| group.share).unwrap_or_default()
+    }
+
+    /// Sets the share of a domain that has virtual processors. A weight of 0 counts as 1.
+    pub fn set_share(&mut self, dom: DomId, share: Share, now: Nanos) {
+        for id in self.ids_of(dom) {
+            self.charge(id, now);
+        }
+        if let Some(group) = self.groups.get_mut(&dom) {
+            group.share = Share { weight: share.weight.max(1), ..share };
+            group.cap.set(share.cap, now);
+        }
+    }
+
+    /// Returns how long a virtual processor has been in each state.
+    pub fn runstate(&self, id: SchedId, now: Nanos) -> Runstate {
+        self.entity(id).map_or_else(Runstate::default, |entity| entity.clock.read(now))
+    }
+
+    /// Returns how long `cpu` has had nothing to run.
+    pub fn idle_time(&self, cpu: CpuId, now: Nanos) -> Nanos {
+        self.cpus.get(cpu.index()).map_or(Nanos(0), |state| {
+            if state.online && state.running.is_none() {
+                state.idle + (now - state.idle_since)
+            } else {
+                state.idle
+            }
+        })
+    }
+
+    fn entity(&self, id: SchedId) -> Option<&Entity> {
+        self.entities.get(id.index())?.as_ref()
+    }
+
+    fn entity_mut(&mut self, id: SchedId) -> Option<&mut Entity> {
+        self.entities.get_mut(id.index())?.as_mut()
+    }
+
+    fn ids_of(&self, dom: DomId) -> Vec<SchedId> {
+        (0..)
+            .zip(&self.entities)
+            .filter(|(_, slot)| slot.as_ref().is_some_and(|entity| entity.who.dom == dom))
+            .map(|(index, _)| SchedId(index))
+            .collect()
+    }
+
+    fn min_vruntime(&self, cpu: CpuId) -> u64 {
+        self.cpus.get(cpu.index()).map_or(0, |state| state.min_vruntime)
+    }
+
+    fn queued_on(&self, cpu: CpuId) -> usize {
+        self.entities.iter().flatten().filter(|one| one.cpu == cpu && one.may_run()).count()
+    }
+
+    /// Returns the processor of `among` with the shortest queue; the first if there is a choice.
+    fn least_loaded(&self, among: CpuSet) -> CpuId {
+        among.iter().min_by_key(|cpu| self.queued_on(*cpu)).unwrap_or(CpuId(0))
+    }
+
+    /// Moves `id` to the queue of `cpu`, as far ahead or behind there as it was in its own.
+    fn move_to(&mut self, id: SchedId, cpu: CpuId) {
+        let new_min = self.min_vruntime(cpu);
+        let Some(old) = self.entity(id).map(|entity| entity.cpu) else { return };
+        if old == cpu {
+            return;
+        }
+        let old_min = self.min_vruntime(old);
+        if let Some(entity) = self.entity_mut(id) {
+            entity.vruntime = entity.vruntime.saturating_sub(old_min).saturating_add(new_min);
+            entity.cpu = cpu;
+        }
+    }
+
+    /// Finds a queue for a virtual processor that can run, and who must look at it.
+    fn wake(&mut self, id: SchedId, now: Nanos) -> Kick {
+        let online = self.online();
+        let Some(entity) = self.entity(id) else { return Kick::Nobody };
+        if entity.loaded.is_some_and(|cpu| !entity.hard.contains(cpu)) {
+            return Kick::Nobody; // `saved` wakes it again
+        }
+        let allowed = entity.hard & online;
+        let preferred =
+            if (allowed & entity.soft).is_empty() { allowed } else { allowed & entity.soft };
+        let home = entity.cpu;
+        let target = if let Some(cpu) = entity.loaded {
+            cpu
+        } else if preferred.contains(home) && self.is_idle(home) {
+            home
+        } else if let Some(idle) = preferred.iter().find(|cpu| self.is_idle(*cpu)) {
+            idle
+        } else if preferred.contains(home) {
+            home
+        } else {
+            self.least_loaded(preferred)
+        };
+        self.move_to(id, target);
+        let floor = self.min_vruntime(target).saturating_sub(SLEEPER_CREDIT);
+        if let Some(entity) = self.entity_mut(id) {
+            entity.vruntime = entity.vruntime.max(floor);
+        }
+        self.kick_if_better(id, target, now)
+    }
+
+    fn kick_if_better(&mut self, id: SchedId, cpu: CpuId, now: Nanos) -> Kick {
+        let Some(running) = self.cpus.get(cpu.index()).and_then(|state| state.running) else {
+            return Kick::Cpu(cpu);
+        };
+        self.charge(running, now);
+        // Even one that does not go first ends the other's unlimited slice, so the processor must
+        // look again; one with less virtual time by the margin goes first there and then.
+        let (Some(woken), Some(current)) = (self.entity(id), self.entity(running)) else {
+            return Kick::Nobody;
+        };
+        let first = woken.vruntime.saturating_add(PREEMPT_MARGIN) < current.vruntime;
+        let alone = self.queued_on(cpu) <= 2;
+        if first || alone { Kick::Cpu(cpu) } else { Kick::Nobody }
+    }
+
+    fn is_idle(&self, cpu: CpuId) -> bool {
+        self.cpus.get(cpu.index()).is_some_and(|state| state.online && state.running.is_none())
+            && self.queued_on(cpu) == 0
+    }
+
+    /// Charges a running virtual processor for the time since it was last charged.
+    fn charge(&mut self, id: SchedId, now: Nanos) {
+        let Some(entity) = self.entities.get_mut(id.index()).and_then(Option::as_mut) else {
+            return;
+        };
+        if !entity.running {
+            return;
+        }
+        let ran = now - entity.charged_until;
+        entity.charged_until = now;
+        let Some(group) = self.groups.get_mut(&entity.who.dom) else { return };
+        let weight = u64::from(group.share.weight.max(1));
+        let scaled = ran.0.saturating_mul(u64::from(DEFAULT_WEIGHT)) / weight;
+        entity.vruntime = entity.vruntime.saturating_add(scaled);
+        group.cap.spend(ran, now);
+    }
+
+    fn put_back(&mut self, cpu: CpuId, now: Nanos) {
+        let Some(state) = self.cpus.get_mut(cpu.index()) else { return };
+        let Some(id) = state.running.take() else {
+            state.idle = state.idle + (now - state.idle_since);
+            state.idle_since = now;
+            return;
+        };
+        state.idle_since = now;
+        self.charge(id, now);
+        if let Some(entity) = self.entity_mut(id) {
+            entity.running = false;
+            let rest = entity.rest_state();
+            entity.clock.enter(rest, now);
+        }
+    }
+
+    fn is_capped_out(&mut self, dom: DomId, now: Nanos) -> bool {
+        self.groups.get_mut(&dom).is_some_and(|group| group.cap.is_spent(now))
+    }
+
+    /// Says whether `cpu` may run `id` now.
+    fn eligible(&mut self, id: SchedId, cpu: CpuId, now: Nanos) -> bool {
+        let Some(entity) = self.entity(id) else { return false };
+        let free = !entity.running && entity.loaded.is_none_or(|holder| holder == cpu);
+        let fits = entity.may_run() && free && entity.hard.contains(cpu);
+        let dom = entity.who.dom;
+        fits && !self.is_capped_out(dom, now)
+    }
+
+    fn best_of(&mut self, cpu: CpuId, now: Nanos) -> Option<SchedId> {
+        self.least(cpu, now, |entity| entity.cpu == cpu)
+    }
+
+    /// With nothing of its own to do, a processor takes what waits longest for another.
+    fn steal_for(&mut self, cpu: CpuId, now: Nanos) -> Option<SchedId> {
+        let id = self
+            .least(cpu, now, |entity| entity.cpu != cpu && entity.soft.contains(cpu))
+            .or_else(|| self.least(cpu, now, |entity| entity.cpu != cpu))?;
+        self.move_to(id, cpu);
+        Some(id)
+    }
+
+    fn least(
+        &mut self,
+        cpu: CpuId,
+        now: Nanos,
+        admits: impl Fn(&Entity) -> bool,
+    ) -> Option<SchedId> {
+        let mut best: Option<(u64, SchedId)> = None;
+        for index in 0..self.entities.len() {
+            let id = SchedId(u32::try_from(index).ok()?);
+            let Some(entity) = self.entity(id) else { continue };
+            let vruntime = entity.vruntime;
+            if !entity.may_run() || !admits(entity) {
+                continue;
+            }
+            if best.is_some_and(|(least, _)| least <= vruntime) || !self.eligible(id, cpu, now) {
+                continue;
+            }
+            best = Some((vruntime, id));
+        }
+        best.map(|(_, id)| id)
+    }
+
+    /// Returns when `cpu`, running `id` from `now`, must decide again.
+    fn slice_end(&mut self, cpu: CpuId, id: SchedId, now: Nanos) -> Nanos {
+        let Some(dom) = self.entity(id).map(|entity| entity.who.dom) else { return Nanos::NEVER };
+        let waiting = self
+            .entities
+            .iter()
+            .flatten()
+            .any(|other| other.cpu == cpu && !other.running && other.may_run());
+        let slice = if waiting { now + SLICE } else { Nanos::NEVER };
+        let budget =
+            self.groups.get_mut(&dom).map_or(Nanos::NEVER, |group| group.cap.lasts_until(now));
+        slice.min(budget)
+    }
+
+    /// Returns when a virtual processor that waits for its domain's cap can run on `cpu` again.
+    fn next_refill(&self, cpu: CpuId) -> Nanos {
+        self.entities
+            .iter()
+            .flatten()
+            .filter(|entity| entity.may_run() && entity.hard.contains(cpu))
+            .filter_map(|entity| self.groups.get(&entity.who.dom)?.cap.refill_at())
+            .min()
+            .unwrap_or(Nanos::NEVER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::VcpuId;
+
+    const CPU0: CpuId = CpuId(0);
+    const CPU1: CpuId = CpuId(1);
+
+    fn vcpu(dom: u16, vcpu: u32) -> VcpuRef {
+        VcpuRef { dom: DomId(dom), vcpu: VcpuId(vcpu) }
+    }
+
+    fn scheduler(cpus: u32) -> Scheduler {
+        let mut scheduler = Scheduler::new(cpus as usize);
+        for cpu in 0..cpus {
+            scheduler.bring_up(CpuId(cpu), Nanos(0));
+        }
+        scheduler
+    }
+
+    /// Runs `cpu` alone from `from` to `to`, following every decision; returns the time each got.
+    fn simulate(scheduler: &mut Scheduler, from: Nanos, to: Nanos) -> HashMap<VcpuRef, u64> {
+        let mut got = HashMap::new();
+        let mut now = from;
+        let mut loaded: Option<SchedId> = None;
+        while now < to {
+            let decision = scheduler.schedule(CPU0, now);
+            let chosen = decision.run.map(|chosen| chosen.id);
+            if let Some(old) = loaded.filter(|old| Some(*old) != chosen) {
+                let _ = scheduler.saved(old, now);
+            }
+            loaded = chosen;
+            let until = decision.until.min(to);
+            if let Some(chosen) = decision.run {
+                *got.entry(chosen.who).or_insert(0) += (until - now).0;
+            }
+            now = until;
+        }
+        let _ = scheduler.schedule(CPU0, to);
+        got
+    }
+
+    #[test]
+    fn equal_weights_share_a_processor_equally() {
+        let mut scheduler = scheduler(1);
+        scheduler.add(vcpu(1, 0), Hold::empty(), Nanos(0));
+        scheduler.add(vcpu(2, 0), Hold::empty(), Nanos(0));
+        let got = simulate(&mut scheduler, Nanos(0), Nanos::from_millis(1000));
+        assert_eq!(got[&vcpu(1, 0)] + got[&vcpu(2, 0)], 1_000_000_000);
+        assert!(got[&vcpu(1, 0)].abs_diff(got[&vcpu(2, 0)]) <= 2 * SLICE.0);
+    }
+
+    #[test]
+    fn twice_the_weight_gets_twice_the_time() {
+        let mut scheduler = scheduler(1);
+        scheduler.add(vcpu(1, 0), Hold::empty(), Nanos(0));
+        scheduler.add(vcpu(2, 0), Hold::empty(), Nanos(0));
+        scheduler.set_share(DomId(2), Share { weight: 512, cap: 0 }, Nanos(0));
+        let got = simulate(&mut scheduler, Nanos(0), Nanos::from_millis(3000));
+        assert!(got[&vcpu(2, 0)].abs_diff(2_000_000_000) <= 4 * SLICE.0, "{got:?}");
+    }
+
+    #[test]
+    fn a_capped_domain_leaves_the_processor_idle() {
+        let mut scheduler = scheduler(1);
+        scheduler.add(vcpu(1, 0), Hold::empty(), Nanos(0));
+        scheduler.set_share(DomId(1), Share { weight: 256, cap: 25 }, Nanos(0));
+        let got = simulate(&mut scheduler, Nanos(0), Nanos::from_millis(2000));
+        assert!(got[&vcpu(1, 0)].abs_diff(500_000_000) <= 10_000_000, "{got:?}");
+        let idle = scheduler.idle_time(CPU0, Nanos::from_millis(2000));
+        assert_eq!(idle.0 + got[&vcpu(1, 0)], 2_000_000_000);
+    }
+
+    #[test]
+    fn alone_on_its_processor_a_virtual_processor_is_never_interrupted() {
+        let mut scheduler = scheduler(1);
+        let id = scheduler.add(vcpu(1, 0), Hold::empty(), Nanos(0));
+        let decision = scheduler.schedule(CPU0, Nanos(0));
+        let run = Some(Chosen { id, who: vcpu(1, 0) });
+        assert_eq!(decision, Decision { run, until: Nanos::NEVER });
+    }
+
+    #[test]
+    fn a_wake_kicks_an_idle_processor_and_a_hold_the_one_that_runs_it() {
+        let mut scheduler = scheduler(2);
+        let id = scheduler.add(vcpu(1, 0), Hold::BLOCKED, Nanos(0));
+        assert_eq!(scheduler.schedule(CPU0, Nanos(1)).run, None);
+        let Kick::Cpu(cpu) = scheduler.release(id, Hold::BLOCKED, Nanos(2)) else {
+            panic!("nobody is told of the wake");
+        };
+        assert_eq!(scheduler.schedule(cpu, Nanos(3)).run.map(|chosen| chosen.id), Some(id));
+        assert_eq!(scheduler.hold(id, Hold::PAUSED, Nanos(4)), Kick::Cpu(cpu));
+        assert_eq!(scheduler.schedule(cpu, Nanos(5)).run, None);
+    }
+
+    #[test]
+    fn every_reason_must_go_before_it_runs() {
+        let mut scheduler = scheduler(1);
+        let id = scheduler.add(vcpu(1, 0), Hold::BLOCKED | Hold::PAUSED, Nanos(0));
+        assert_eq!(scheduler.release(id, Hold::BLOCKED, Nanos(1)), Kick::Nobody);
+        assert_eq!(scheduler.schedule(CPU0, Nanos(1)).run, None);
+        assert_eq!(scheduler.release(id, Hold::PAUSED, Nanos(2)), Kick::Cpu(CPU0));
+        assert!(scheduler.schedule(CPU0, Nanos(3)).run.is_some());
+    }
+
+    #[test]
+    fn registers_still_in_a_processor_keep_others_away_until_saved() {
+        let mut scheduler = scheduler(2);
+        let first = scheduler.add(vcpu(1, 0), Hold::empty(), Nanos(0));
+        assert_eq!(scheduler.schedule(CPU0, Nanos(0)).run.map(|run| run.id), Some(first));
+        let pinned = CpuSet::from_bits(0b10);
+        let kick = scheduler.set_affinity(first, pinned, CpuSet::ALL, Nanos(1));
+        assert_eq!(kick, Some(Kick::Cpu(CPU0)));
+        assert_eq!(scheduler.schedule(CPU0, Nanos(2)).run, None);
+        assert_eq!(scheduler.schedule(CPU1, Nanos(2)).run, None, "not saved yet");
+        assert!(!scheduler.remove(first));
+        assert_eq!(scheduler.saved(first, Nanos(3)), Kick::Cpu(CPU1));
+        assert_eq!(scheduler.schedule(CPU1, Nanos(4)).run.map(|run| run.id), Some(first));
+    }
+
+    #[test]
+    fn an_idle_processor_takes_work_that_waits_elsewhere() {
+        let mut scheduler = scheduler(2);
+        let only0 = CpuSet::from_bits(0b01);
+        let first = scheduler.add(vcpu(1, 0), Hold::empty(), Nanos(0));
+        let second = scheduler.add(vcpu(1, 1), Hold::empty(), Nanos(0));
+        for id in [first, second] {
+            scheduler.set_affinity(id, only0, CpuSet::ALL, Nanos(0)).map(drop).unwrap();
+        }
+        let on0 = scheduler.schedule(CPU0, Nanos(0)).run.unwrap().id;
+        assert_eq!(scheduler.schedule(CPU1, Nanos(0)).run, None, "bound to the other");
+        let waiting = if on0 == first { second } else { first };
+        let kick = scheduler.set_affinity(waiting, CpuSet::ALL, CpuSet::ALL, Nanos(1));
+        assert_eq!(kick, Some(Kick::Cpu(CPU1)));
+        assert_eq!(scheduler.schedule(CPU1, Nanos(1)).run.map(|run| run.id), Some(waiting));
+    }
+
+    #[test]
+    fn affinity_without_an_online_processor_is_refused() {
+        let mut scheduler = scheduler(1);
+        let id = scheduler.add(vcpu(1, 0), Hold::empty(), Nanos(0));
+        let offline = CpuSet::from_bits(0b10);
+        assert_eq!(scheduler.set_affinity(id, offline, CpuSet::ALL, Nanos(0)), None);
+        assert_eq!(scheduler.affinity(id).0, CpuSet::ALL);
+    }
+
+    #[test]
+    fn runstate_times_add_up() {
+        let mut scheduler = scheduler(1);
+        let id = scheduler.add(vcpu(1, 0), Hold::BLOCKED, Nanos(0));
+        let _ = scheduler.release(id, Hold::BLOCKED, Nanos(10));
+        let _ = scheduler.schedule(CPU0, Nanos(15));
+        let _ = scheduler.hold(id, Hold::BLOCKED, Nanos(40));
+        let _ = scheduler.schedule(CPU0, Nanos(40));
+        let state = scheduler.runstate(id, Nanos(50));
+        assert_eq!(state.state, RunState::Blocked);
+        assert_eq!(state.entered, Nanos(40));
+        assert_eq!(state.times, [Nanos(25), Nanos(5), Nanos(20), Nanos(0)]);
+    }
+
+    #[test]
+    fn a_sleeper_does_not_starve_the_others() {
+        let mut scheduler = scheduler(1);
+        let busy = scheduler.add(vcpu(1, 0), Hold::empty(), Nanos(0));
+        let sleeper = scheduler.add(vcpu(2, 0), Hold::BLOCKED, Nanos(0));
+        simulate(&mut scheduler, Nanos(0), Nanos::from_millis(10_000));
+        let _ = scheduler.release(sleeper, Hold::BLOCKED, Nanos::from_millis(10_000));
+        let got = simulate(&mut scheduler, Nanos::from_millis(10_000), Nanos::from_millis(11_000));
+        assert!(got[&vcpu(1, 0)] > 400_000_000, "{got:?} with {busy:?} and {sleeper:?}");
+    }
+}
