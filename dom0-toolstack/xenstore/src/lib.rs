@@ -1,1 +1,9 @@
 //! The xenstore protocol: wire format, client and server.
+//!
+//! [`wire`] says what travels; [`client`] asks; [`server`] decides. The server is a pure state
+//! machine: the daemon `xenstored` feeds it messages and carries out what it returns.
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod permission;
+pub mod wire;
