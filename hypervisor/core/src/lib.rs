@@ -8,10 +8,13 @@
 extern crate alloc;
 
 pub mod addr;
+pub mod console_ring;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 pub mod guest;
 pub mod ids;
+pub mod lifecycle;
 pub mod memory;
 pub mod sched;
 pub mod time;
+pub mod timer_queue;
