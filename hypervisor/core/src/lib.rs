@@ -18,3 +18,4 @@ pub mod memory;
 pub mod sched;
 pub mod time;
 pub mod timer_queue;
+pub mod vgic;

@@ -1,0 +1,152 @@
+//! List registers: the few interrupts the hardware's virtual interface knows at a time.
+//!
+//! [`ListRegister`] has the layout of `ICH_LR<n>_EL2` (GICv3 architecture, IHI 0069, 12.4), so that a GICv3
+//! host writes it as it stands. [`ListRegisters`] is implemented by `hv-arch` over the registers of the
+//! processor it runs on, and by [`crate::fake`] over an array.
+
+use crate::ids::Irq;
+use bitflags::bitflags;
+
+/// The most list registers an implementation may have.
+pub const MAX_LIST_REGISTERS: usize = 16;
+
+/// One list register's content.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(transparent)]
+pub struct ListRegister(u64);
+
+impl ListRegister {
+    /// No interrupt.
+    pub const EMPTY: Self = Self(0);
+
+    const PENDING: u64 = 1 << 62;
+    const ACTIVE: u64 = 1 << 63;
+    const HARDWARE: u64 = 1 << 61;
+    const GROUP_1: u64 = 1 << 60;
+    const PRIORITY_SHIFT: u32 = 48;
+    const PHYSICAL_SHIFT: u32 = 32;
+    const MAINTENANCE_AT_END: u64 = 1 << 41;
+
+    /// Returns a group 1 interrupt with no state yet.
+    pub const fn new(irq: Irq, priority: u8) -> Self {
+        Self(Self::GROUP_1 | (priority as u64) << Self::PRIORITY_SHIFT | irq.intid() as u64)
+    }
+
+    /// Takes the content of `ICH_LR<n>_EL2`.
+    pub const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// Returns the content for `ICH_LR<n>_EL2`.
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// Adds the pending state.
+    #[must_use]
+    pub const fn pending(self) -> Self {
+        Self(self.0 | Self::PENDING)
+    }
+
+    /// Adds the active state.
+    #[must_use]
+    pub const fn active(self) -> Self {
+        Self(self.0 | Self::ACTIVE)
+    }
+
+    /// Ties the interrupt to the physical one of the same number, which the guest's end of it deactivates.
+    #[must_use]
+    pub const fn hardware(self) -> Self {
+        Self(self.0 | Self::HARDWARE | (self.0 & 0x3ff) << Self::PHYSICAL_SHIFT)
+    }
+
+    /// Asks for a maintenance interrupt when the guest ends the interrupt; not with [`Self::hardware`].
+    #[must_use]
+    pub const fn maintenance_at_end(self) -> Self {
+        Self(self.0 | Self::MAINTENANCE_AT_END)
+    }
+
+    /// Says whether the interrupt waits for the guest to take it.
+    pub const fn is_pending(self) -> bool {
+        self.0 & Self::PENDING != 0
+    }
+
+    /// Says whether the guest has taken the interrupt and not ended it.
+    pub const fn is_active(self) -> bool {
+        self.0 & Self::ACTIVE != 0
+    }
+
+    /// Says whether the register holds no interrupt.
+    pub const fn is_empty(self) -> bool {
+        self.0 & (Self::ACTIVE | Self::PENDING) == 0
+    }
+
+    /// Says whether the interrupt is tied to a physical one.
+    pub const fn is_hardware(self) -> bool {
+        self.0 & Self::HARDWARE != 0
+    }
+
+    /// Returns the interrupt's priority: the lower, the more urgent.
+    pub const fn priority(self) -> u8 {
+        self.0.to_le_bytes()[6]
+    }
+
+    /// Returns the interrupt's number as the guest knows it.
+    pub const fn intid(self) -> u32 {
+        let bytes = self.0.to_le_bytes();
+        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    }
+}
+
+/// The list registers of the processor this runs on.
+///
+/// A vCPU's interrupts stay in them for as long as the vCPU stays on its processor, also while the
+/// hypervisor or the idle loop runs there.
+pub trait ListRegisters {
+    /// Returns how many there are: at most [`MAX_LIST_REGISTERS`].
+    fn count(&self) -> usize;
+    /// Reads one; `index` is below [`Self::count`].
+    fn read(&self, index: usize) -> ListRegister;
+    /// Writes one; `index` is below [`Self::count`].
+    fn write(&mut self, index: usize, value: ListRegister);
+    /// Returns a bit for each that is free to use: no state, and no maintenance interrupt due
+    /// (`ICH_ELRSR_EL2`).
+    fn empty(&self) -> u32;
+    /// Returns a bit for each whose interrupt ended and that asked for a maintenance interrupt then
+    /// (`ICH_EISR_EL2`).
+    fn ended(&self) -> u32;
+    /// Returns how many interrupts the guest ended that were in no list register, and forgets the count
+    /// (`ICH_HCR_EL2.EOIcount`).
+    fn take_end_count(&mut self) -> u32;
+    /// Deactivates the physical interrupt of this number (`ICC_DIR_EL1`): the guest never will.
+    fn deactivate_physical(&mut self, irq: Irq);
+}
+
+bitflags! {
+    /// When the virtual interface is to interrupt the hypervisor: bits of `ICH_HCR_EL2`.
+    #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+    #[must_use = "interrupts that found no list register wait until these are set in ICH_HCR_EL2"]
+    pub struct Maintenance: u32 {
+        /// At most one list register is still valid (`UIE`).
+        const UNDERFLOW = 1 << 1;
+        /// The guest ended an interrupt that is in no list register (`LRENPIE`).
+        const END_NOT_PRESENT = 1 << 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_is_that_of_ich_lr() {
+        let irq = Irq::spi(1).unwrap();
+        let lr = ListRegister::new(irq, 0xa0).pending().hardware();
+        assert_eq!(lr.raw(), 0x70a0_0021_0000_0021);
+        assert_eq!((lr.intid(), lr.priority()), (33, 0xa0));
+        assert!(lr.is_pending() && lr.is_hardware() && !lr.is_active() && !lr.is_empty());
+        let lr = ListRegister::new(Irq::sgi(3), 0).active().maintenance_at_end();
+        assert_eq!(lr.raw(), 0x9000_0200_0000_0003);
+        assert!(ListRegister::new(irq, 0).is_empty());
+    }
+}
