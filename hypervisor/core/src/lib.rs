@@ -11,6 +11,7 @@ pub mod addr;
 pub mod console_ring;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
+pub mod frames;
 pub mod guest;
 pub mod ids;
 pub mod lifecycle;
