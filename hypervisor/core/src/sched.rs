@@ -68,6 +68,9 @@ pub enum Kick {
 pub struct Decision {
     /// What to run; nothing means idle.
     pub run: Option<Chosen>,
+    /// With nothing to run: whether what ran last may stay in the processor's registers, because it
+    /// only waits for an interrupt and will most likely come back here.
+    pub keep: bool,
     /// When to decide again at the latest.
     pub until: Nanos,
 }
@@ -226,7 +229,7 @@ impl Scheduler {
         true
     }
 
-    /// Adds reasons not to run. The kick is for the processor that runs it now.
+    /// Adds reasons not to run. The kick is for the processor that runs it or has its registers.
     pub fn hold(&mut self, id: SchedId, holds: Hold, now: Nanos) -> Kick {
         let Some(entity) = self.entity_mut(id) else { return Kick::Nobody };
         entity.holds |= holds;
@@ -235,7 +238,8 @@ impl Scheduler {
         }
         let state = entity.rest_state();
         entity.clock.enter(state, now);
-        Kick::Nobody
+        // An idle processor that keeps its registers has to give them up.
+        entity.loaded.map_or(Kick::Nobody, Kick::Cpu)
     }
 
     /// Takes reasons not to run away; with the last one gone it wakes.
@@ -284,12 +288,10 @@ impl Scheduler {
     pub fn schedule(&mut self, cpu: CpuId, now: Nanos) -> Decision {
         self.put_back(cpu, now);
         let best = self.best_of(cpu, now).or_else(|| self.steal_for(cpu, now));
-        let Some(id) = best else {
-            return Decision { run: None, until: self.next_refill(cpu) };
-        };
         let min = self.min_vruntime(cpu);
-        let Some(entity) = self.entities.get_mut(id.index()).and_then(Option::as_mut) else {
-            return Decision { run: None, until: Nanos::NEVER };
+        let chosen = best.and_then(|id| Some((id, self.entities.get_mut(id.index())?.as_mut()?)));
+        let Some((id, entity)) = chosen else {
+            return Decision { run: None, keep: self.may_keep(cpu), until: self.next_refill(cpu) };
         };
         entity.cpu = cpu;
         entity.loaded = Some(cpu);
@@ -303,7 +305,7 @@ impl Scheduler {
             state.min_vruntime = min.max(vruntime);
             state.idle = state.idle + (now - state.idle_since);
         }
-        Decision { run: Some(chosen), until: self.slice_end(cpu, id, now) }
+        Decision { run: Some(chosen), keep: false, until: self.slice_end(cpu, id, now) }
     }
 
     /// Notes that `cpu` has saved the registers of a virtual processor it no longer runs.
@@ -338,6 +340,9 @@ impl Scheduler {
         if entity.running {
             let cpu = entity.cpu;
             return Some(if hard.contains(cpu) { Kick::Nobody } else { Kick::Cpu(cpu) });
+        }
+        if let Some(cpu) = entity.loaded.filter(|cpu| !hard.contains(*cpu)) {
+            return Some(Kick::Cpu(cpu));
         }
         Some(if entity.may_run() { self.wake(id, now) } else { Kick::Nobody })
     }
@@ -523,6 +528,13 @@ impl Scheduler {
         fits && !self.is_capped_out(dom, now)
     }
 
+    /// Says whether the virtual processor whose registers `cpu` has may stay while `cpu` is idle.
+    fn may_keep(&self, cpu: CpuId) -> bool {
+        self.entities.iter().flatten().any(|entity| {
+            entity.loaded == Some(cpu) && entity.holds == Hold::BLOCKED && entity.hard.contains(cpu)
+        })
+    }
+
     fn best_of(&mut self, cpu: CpuId, now: Nanos) -> Option<SchedId> {
         self.least(cpu, now, |entity| entity.cpu == cpu)
     }
@@ -663,7 +675,7 @@ mod tests {
         let id = scheduler.add(vcpu(1, 0), Hold::empty(), Nanos(0));
         let decision = scheduler.schedule(CPU0, Nanos(0));
         let run = Some(Chosen { id, who: vcpu(1, 0) });
-        assert_eq!(decision, Decision { run, until: Nanos::NEVER });
+        assert_eq!(decision, Decision { run, keep: false, until: Nanos::NEVER });
     }
 
     #[test]
@@ -702,6 +714,19 @@ mod tests {
         assert!(!scheduler.remove(first));
         assert_eq!(scheduler.saved(first, Nanos(3)), Kick::Cpu(CPU1));
         assert_eq!(scheduler.schedule(CPU1, Nanos(4)).run.map(|run| run.id), Some(first));
+    }
+
+    #[test]
+    fn an_idle_processor_keeps_what_waits_for_an_interrupt_and_nothing_else() {
+        let mut scheduler = scheduler(2);
+        let id = scheduler.add(vcpu(1, 0), Hold::empty(), Nanos(0));
+        let _ = scheduler.schedule(CPU0, Nanos(0));
+        let _ = scheduler.hold(id, Hold::BLOCKED, Nanos(1));
+        assert!(scheduler.schedule(CPU0, Nanos(1)).keep);
+        assert_eq!(scheduler.release(id, Hold::BLOCKED, Nanos(2)), Kick::Cpu(CPU0));
+        let _ = scheduler.hold(id, Hold::BLOCKED, Nanos(3));
+        assert_eq!(scheduler.hold(id, Hold::PAUSED, Nanos(4)), Kick::Cpu(CPU0));
+        assert!(!scheduler.schedule(CPU0, Nanos(5)).keep);
     }
 
     #[test]
