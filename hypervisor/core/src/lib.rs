@@ -9,11 +9,13 @@ extern crate alloc;
 
 pub mod addr;
 pub mod console_ring;
+pub mod exit;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 pub mod frames;
 pub mod guest;
 pub mod ids;
+pub mod inject;
 pub mod lifecycle;
 pub mod memory;
 pub mod sched;
