@@ -1,0 +1,2 @@
+cd /root
+cat /etc/motd
