@@ -9,6 +9,7 @@ extern crate alloc;
 
 pub mod addr;
 pub mod console_ring;
+pub mod evtchn;
 pub mod exit;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
@@ -18,6 +19,7 @@ pub mod ids;
 pub mod inject;
 pub mod lifecycle;
 pub mod memory;
+pub mod privilege;
 pub mod sched;
 pub mod time;
 pub mod timer_queue;
