@@ -1,0 +1,93 @@
+//! A domain: ports, grants, memory, interrupts, virtual processors and a life.
+
+pub mod runstate;
+pub mod time;
+pub mod vcpu;
+
+use crate::lock::Lock;
+use alloc::vec::Vec;
+use core::fmt;
+use hv_core::addr::MachineAddr;
+use hv_core::evtchn::PortTable;
+use hv_core::grant::GrantTable;
+use hv_core::ids::{DomId, Irq, VcpuId};
+use hv_core::lifecycle::Lifecycle;
+use hv_core::p2m::P2m;
+use hv_core::vgic::Vgic;
+use spin::Once;
+use vcpu::Vcpu;
+
+/// Number of HVM parameters (`HVM_NR_PARAMS`, `public/hvm/params.h`).
+pub const PARAMETERS: usize = 39;
+
+/// What a domain was created with; it does not change.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many virtual processors it has.
+    pub max_vcpus: u32,
+    /// Frames are identity-mapped: a gfn is the mfn of the same number.
+    pub direct_mapped: bool,
+    /// It may ask what only the control domain may.
+    pub privileged: bool,
+    /// Flags of `XEN_DOMCTL_createdomain`.
+    pub flags: u32,
+    /// Security label, kept for the tools.
+    pub ssidref: u32,
+    /// The private interrupt that tells of events.
+    pub upcall: Irq,
+    /// Value of `CNTVOFF_EL2`: the system counter when the domain was created.
+    pub counter_offset: u64,
+    /// How many shared peripheral interrupts its interrupt controller has.
+    pub spis: u32,
+}
+
+/// A domain.
+pub struct Domain {
+    /// Its number.
+    pub id: DomId,
+    /// What it was created with.
+    pub settings: Settings,
+    /// Where it stands.
+    pub life: Lock<Lifecycle>,
+    /// Its event channels.
+    pub ports: Lock<PortTable>,
+    /// What it grants, and what it has mapped of others' grants.
+    pub grants: Lock<GrantTable>,
+    /// Its memory.
+    pub p2m: Lock<P2m>,
+    /// Its interrupt controller.
+    pub vgic: Lock<Vgic>,
+    /// Its virtual processors; none until `XEN_DOMCTL_max_vcpus`.
+    pub vcpus: Once<Vec<Vcpu>>,
+    /// Its HVM parameters.
+    pub parameters: Lock<[u64; PARAMETERS]>,
+    /// The page of `struct shared_info`.
+    pub shared_info: MachineAddr,
+    /// Its name for the tools (`XEN_DOMCTL_setdomainhandle`).
+    pub handle: Lock<[u8; 16]>,
+    /// Seconds its wall clock differs from the host's (`XEN_DOMCTL_settimeoffset`).
+    pub time_offset: Lock<i64>,
+}
+
+impl Domain {
+    /// Returns virtual processor `id`.
+    pub fn vcpu(&self, id: VcpuId) -> Option<&Vcpu> {
+        self.vcpus().get(id.index())
+    }
+
+    /// Returns all virtual processors.
+    pub fn vcpus(&self) -> &[Vcpu] {
+        self.vcpus.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Says whether the domain may ask what only the control domain may.
+    pub fn is_privileged(&self) -> bool {
+        self.settings.privileged
+    }
+}
+
+impl fmt::Debug for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Domain").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,77 @@
+//! A virtual processor: its registers, its place in the scheduler, and what it shares with its guest.
+
+use crate::lock::Lock;
+use crate::machine::VcpuContext;
+use core::fmt;
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use hv_core::addr::MachineAddr;
+use hv_core::ids::{CpuId, VcpuRef};
+use hv_core::sched::SchedId;
+
+const NOWHERE: u32 = u32::MAX;
+
+/// Where a guest wants its run states written: up to two pieces, since it may straddle two pages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RunstateArea {
+    /// First piece: address and length in bytes.
+    pub first: (MachineAddr, usize),
+    /// Second piece; of no length if the first is all.
+    pub second: (MachineAddr, usize),
+}
+
+/// A virtual processor.
+pub struct Vcpu {
+    /// Which it is.
+    pub who: VcpuRef,
+    /// Its place in the scheduler.
+    pub sched: SchedId,
+    /// Its registers; nothing while a processor has taken them to run it.
+    pub context: Lock<Option<Box<VcpuContext>>>,
+    /// Set when its interrupts changed: its list registers are filled before it is entered.
+    pub refill: AtomicBool,
+    /// Set while it waits for an interrupt; whoever brings one takes it back and wakes it.
+    pub waiting: AtomicBool,
+    /// The processor that runs it.
+    running_on: AtomicU32,
+    /// Where its run states go.
+    pub runstate: Lock<Option<RunstateArea>>,
+    /// Whether its registers were ever set (`XEN_DOMCTL_setvcpucontext`, PSCI).
+    pub initialised: AtomicBool,
+    /// Pauses of this one alone.
+    pub pauses: AtomicU32,
+}
+
+impl Vcpu {
+    /// Creates a virtual processor with the given registers.
+    pub fn new(who: VcpuRef, sched: SchedId, context: VcpuContext) -> Self {
+        Self {
+            who,
+            sched,
+            context: Lock::new(Some(Box::new(context))),
+            refill: AtomicBool::new(true),
+            waiting: AtomicBool::new(false),
+            running_on: AtomicU32::new(NOWHERE),
+            runstate: Lock::default(),
+            initialised: AtomicBool::new(false),
+            pauses: AtomicU32::new(0),
+        }
+    }
+
+    /// Returns the processor that runs it now, if one does.
+    pub fn running_on(&self) -> Option<CpuId> {
+        let cpu = self.running_on.load(Ordering::SeqCst);
+        (cpu != NOWHERE).then_some(CpuId(cpu))
+    }
+
+    /// Notes the processor that runs it from now on.
+    pub fn set_running_on(&self, cpu: Option<CpuId>) {
+        self.running_on.store(cpu.map_or(NOWHERE, |cpu| cpu.0), Ordering::SeqCst);
+    }
+}
+
+impl fmt::Debug for Vcpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vcpu").field("who", &self.who).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,182 @@
+//! The one place where decisions meet the machine: waking, kicking, flushing, delivering events.
+
+use crate::domain::Domain;
+use crate::domain::vcpu::Vcpu;
+use crate::state::Hypervisor;
+use core::sync::atomic::Ordering;
+use hv_core::evtchn::{Arrival, Delivery, Notify, Virq};
+use hv_core::ids::{CpuId, DomId, VcpuId};
+use hv_core::lifecycle::{Change, ShutdownReason};
+use hv_core::sched::{Hold, Kick};
+use hv_core::vgic;
+
+impl Hypervisor {
+    /// Makes a processor ask the scheduler anew.
+    pub fn kick_cpu(&self, kick: Kick) {
+        let Kick::Cpu(cpu) = kick else { return };
+        let Some(processor) = self.processor(cpu) else { return };
+        processor.ask_scheduler();
+        if cpu != self.machine.this_cpu() {
+            self.machine.kick(cpu);
+        }
+    }
+
+    /// Tells virtual processors of `domain` that interrupts wait for them.
+    pub fn wake(&self, domain: &Domain, kick: vgic::Kick) {
+        for vcpu in kick.iter().filter_map(|id| domain.vcpu(id)) {
+            vcpu.refill.store(true, Ordering::SeqCst);
+            self.rouse(vcpu);
+        }
+    }
+
+    /// Wakes a virtual processor that waits, or interrupts it where it runs.
+    ///
+    /// Who goes to sleep first marks itself as waiting and then looks for interrupts, and who brings
+    /// one first stores it and then looks for the mark: one of the two sees the other.
+    pub fn rouse(&self, vcpu: &Vcpu) {
+        if vcpu.waiting.swap(false, Ordering::SeqCst) {
+            let now = self.machine.now();
+            let kick = self.scheduler.lock().release(vcpu.sched, Hold::BLOCKED, now);
+            self.kick_cpu(kick);
+        } else if let Some(cpu) = vcpu.running_on()
+            && cpu != self.machine.this_cpu()
+        {
+            self.machine.kick(cpu);
+        }
+    }
+
+    /// Puts the calling virtual processor to sleep until an interrupt wakes it.
+    ///
+    /// `has_reason_to_wake` is asked after it is marked as waiting; if it says yes, it stays awake.
+    pub fn block(&self, vcpu: &Vcpu, has_reason_to_wake: impl FnOnce() -> bool) {
+        let now = self.machine.now();
+        let kick = self.scheduler.lock().hold(vcpu.sched, Hold::BLOCKED, now);
+        vcpu.waiting.store(true, Ordering::SeqCst);
+        self.kick_cpu(kick);
+        if has_reason_to_wake() && vcpu.waiting.swap(false, Ordering::SeqCst) {
+            let kick = self.scheduler.lock().release(vcpu.sched, Hold::BLOCKED, now);
+            self.kick_cpu(kick);
+        }
+    }
+
+    /// Lets others of the same processor go first.
+    pub fn yield_now(&self, vcpu: &Vcpu) {
+        let now = self.machine.now();
+        self.scheduler.lock().yield_now(vcpu.sched, now);
+        self.kick_cpu(Kick::Cpu(self.machine.this_cpu()));
+    }
+
+    /// Raises the interrupt that tells a virtual processor of events.
+    pub fn raise_upcall(&self, domain: &Domain, vcpu: VcpuId) {
+        let kick = domain.vgic.lock().inject(vcpu, domain.settings.upcall);
+        self.wake(domain, kick);
+    }
+
+    /// Tells the virtual processors of `domain` that `notify` names.
+    pub fn notify(&self, domain: &Domain, notify: Notify) {
+        for vcpu in notify.upcalls {
+            self.raise_upcall(domain, vcpu);
+        }
+        for vcpu in notify.pollers.filter_map(|id| domain.vcpu(id)) {
+            self.rouse(vcpu);
+        }
+    }
+
+    /// Carries out what a send from `domain` decided.
+    pub fn deliver(&self, domain: &Domain, delivery: Delivery) {
+        match delivery {
+            Delivery::Nowhere => {}
+            Delivery::Here(notify) => self.notify(domain, notify),
+            Delivery::To(event) => {
+                let Some(target) = self.domain(event.dom) else { return };
+                let arrival = target.ports.lock().receive(self.machine.memory(), event);
+                match arrival {
+                    Arrival::Guest(notify) => self.notify(&target, notify),
+                    // The hypervisor listens on no port of its own yet.
+                    Arrival::Hypervisor(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Raises a virtual interrupt that is the whole domain's.
+    pub fn raise_virq(&self, domain: &Domain, virq: Virq) {
+        let notify = domain.ports.lock().raise(self.machine.memory(), virq, VcpuId(0));
+        self.notify(domain, notify);
+    }
+
+    /// Raises a virtual interrupt in Dom0, if there is one yet.
+    pub fn raise_in_dom0(&self, virq: Virq) {
+        if let Some(dom0) = self.domain(DomId::DOM0) {
+            self.raise_virq(&dom0, virq);
+        }
+    }
+
+    /// Keeps one virtual processor from running, for `hold`.
+    pub fn hold(&self, vcpu: &Vcpu, hold: Hold) {
+        let now = self.machine.now();
+        let kick = self.scheduler.lock().hold(vcpu.sched, hold, now);
+        self.kick_cpu(kick);
+    }
+
+    /// Takes a reason away that kept one virtual processor from running.
+    pub fn release(&self, vcpu: &Vcpu, hold: Hold) {
+        let now = self.machine.now();
+        let kick = self.scheduler.lock().release(vcpu.sched, hold, now);
+        self.kick_cpu(kick);
+    }
+
+    /// Stops or restarts all virtual processors of `domain`.
+    pub fn apply(&self, domain: &Domain, change: Change, hold: Hold) {
+        for vcpu in domain.vcpus() {
+            match change {
+                Change::Nothing => {}
+                Change::Stop => self.hold(vcpu, hold),
+                // One that was paused by itself stays so.
+                Change::Go
+                    if hold == Hold::PAUSED && vcpu.pauses.load(Ordering::SeqCst) > 0 => {}
+                Change::Go => self.release(vcpu, hold),
+            }
+        }
+    }
+
+    /// Shuts `domain` down for `reason`; Dom0 takes the machine with it.
+    pub fn shut_down(&self, domain: &Domain, reason: ShutdownReason) {
+        let change = domain.life.lock().shut_down(reason);
+        self.apply(domain, change, Hold::SHUTDOWN);
+        if domain.is_privileged() {
+            self.dom0_is_down(reason);
+        } else if change == Change::Stop {
+            self.raise_in_dom0(Virq::DOM_EXC);
+        }
+    }
+
+    /// Says whether no processor holds any of the domain's registers: it has really stopped.
+    pub fn has_stopped(&self, domain: &Domain) -> bool {
+        let scheduler = self.scheduler.lock();
+        domain.vcpus().iter().all(|vcpu| !scheduler.is_loaded(vcpu.sched))
+    }
+
+    /// Says on which processor a deadline for `vcpu` is watched: where it last ran.
+    pub fn home(&self, vcpu: &Vcpu) -> CpuId {
+        self.scheduler.lock().cpu_of(vcpu.sched)
+    }
+
+    fn dom0_is_down(&self, reason: ShutdownReason) {
+        let restart = reason != ShutdownReason::POWEROFF && !self.host.options.noreboot;
+        let what = match reason {
+            ShutdownReason::POWEROFF => "powered off",
+            ShutdownReason::REBOOT => "asked for a restart",
+            ShutdownReason::WATCHDOG => "was stopped by its watchdog",
+            _ => "crashed",
+        };
+        let then = if restart { "restarting" } else { "halting" };
+        self.print(format_args!("Dom0 {what}: {then} the machine"));
+        self.machine.power_off(restart);
+    }
+
+    /// Prints one line on the console.
+    pub fn print(&self, line: core::fmt::Arguments<'_>) {
+        self.console.print(&self.machine, line);
+    }
+}

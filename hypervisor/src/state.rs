@@ -1,0 +1,131 @@
+//! The hypervisor's state, and the order of its locks.
+//!
+//! A processor that holds one of these may take only those below it:
+//!
+//! 1. `Hypervisor::domains`: the list of domains; held only to look up, add or remove one
+//! 2. `Domain::life`
+//! 3. `Domain::grants`: two domains' at once in ascending domid
+//! 4. `Domain::ports`: two domains' at once in ascending domid
+//! 5. `Domain::p2m`
+//! 6. `Hypervisor::frames`
+//! 7. `Vcpu::context`: held by the processor it is loaded on, for as long as it is; others take it
+//!    only when the scheduler says that it is not loaded
+//! 8. `Domain::vgic`
+//! 9. `Hypervisor::scheduler`
+//! 10. `Processor::timers`
+//! 11. the console's
+//!
+//! A guest's memory is not copied, and nothing is logged, under 3 to 10.
+
+use crate::command_line::Options;
+use crate::console::Console;
+use crate::domain::Domain;
+use crate::lock::Lock;
+use crate::machine::Machine;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+use hashbrown::HashMap;
+use hv_core::frames::Frames;
+use hv_core::ids::{CpuId, DomId, VcpuRef};
+use hv_core::p2m::vmid::Vmids;
+use hv_core::sched::Scheduler;
+use hv_core::timer_queue::TimerQueue;
+
+/// What is known of the host once it has started.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The hypervisor's command line, as `xl info` shows it.
+    pub command_line: alloc::string::String,
+    /// The options on it.
+    pub options: Options,
+    /// Ticks of the system counter in a second.
+    pub counter_frequency: u64,
+    /// Frames of RAM in all, those of the hypervisor itself included.
+    pub total_frames: u64,
+    /// The frame after the last of RAM.
+    pub max_frame: u64,
+    /// Bits of an intermediate physical address.
+    pub ipa_bits: u8,
+    /// Number of shared peripheral interrupts of the host's GIC.
+    pub spis: u32,
+    /// `clock-frequency` of the host's timer node, in hertz; 0 if it has none.
+    pub timer_node_frequency: u32,
+}
+
+/// One physical processor, as others see it.
+#[derive(Debug)]
+pub struct Processor {
+    /// Its number.
+    pub id: CpuId,
+    /// Set when it must ask the scheduler before it goes on.
+    pub resched: AtomicBool,
+    /// Deadlines it watches.
+    pub timers: Lock<TimerQueue>,
+    /// Set when a deadline was added while it was not looking.
+    pub timers_changed: AtomicBool,
+    /// The virtual processor whose registers it holds, if any.
+    pub loaded: Lock<Option<VcpuRef>>,
+}
+
+/// Everything there is.
+#[derive(Debug)]
+pub struct Hypervisor {
+    /// The machine it acts on.
+    pub machine: Machine,
+    /// What is known of it.
+    pub host: Host,
+    /// All frames of RAM.
+    pub frames: Lock<Frames>,
+    /// All domains, the dying ones included.
+    pub domains: Lock<HashMap<DomId, Arc<Domain>>>,
+    /// The numbers that mark translations in the TLBs.
+    pub vmids: Lock<Vmids>,
+    /// Who runs where.
+    pub scheduler: Lock<Scheduler>,
+    /// The processors, by number.
+    pub processors: Vec<Processor>,
+    /// Serial console and message buffer.
+    pub console: Console,
+    /// Where the last domain number was given out.
+    pub last_domid: Lock<u16>,
+    /// Wall-clock time at which the system counter was zero, set by Dom0.
+    pub wallclock: Lock<crate::domain::time::Wallclock>,
+}
+
+impl Processor {
+    /// Creates processor `id`.
+    pub fn new(id: CpuId) -> Self {
+        Self {
+            id,
+            resched: AtomicBool::new(true),
+            timers: Lock::default(),
+            timers_changed: AtomicBool::new(false),
+            loaded: Lock::default(),
+        }
+    }
+
+    /// Makes it ask the scheduler before it goes on.
+    pub fn ask_scheduler(&self) {
+        self.resched.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Hypervisor {
+    /// Returns the domain `id`, dying or not.
+    pub fn domain(&self, id: DomId) -> Option<Arc<Domain>> {
+        self.domains.lock().get(&id).cloned()
+    }
+
+    /// Returns the domains in ascending order of their number.
+    pub fn all_domains(&self) -> Vec<Arc<Domain>> {
+        let mut all: Vec<_> = self.domains.lock().values().cloned().collect();
+        all.sort_unstable_by_key(|domain| domain.id);
+        all
+    }
+
+    /// Returns processor `cpu`.
+    pub fn processor(&self, cpu: CpuId) -> Option<&Processor> {
+        self.processors.get(cpu.index())
+    }
+}

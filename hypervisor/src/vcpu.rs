@@ -1,0 +1,199 @@
+//! The run loop of a processor: decide, enter the guest, find out why it came back, act.
+//!
+//! A processor holds the registers of at most one virtual processor. It keeps them while it is idle,
+//! if the virtual one only waits for an interrupt: then coming back costs next to nothing.
+
+use crate::domain::Domain;
+use crate::domain::vcpu::Vcpu;
+use crate::hypercall::Caller;
+use crate::irq;
+use crate::machine::{GuestSpace, VcpuContext};
+use crate::state::{Hypervisor, Processor};
+use crate::trap;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use hv_arch::ExitReason;
+use hv_core::ids::{VcpuId, VcpuRef};
+use hv_core::time::Nanos;
+use hv_core::timer_queue::{Timer, TimerKind};
+
+/// What a processor has in its registers.
+pub struct Loaded {
+    /// The domain.
+    pub domain: Arc<Domain>,
+    /// Its virtual processor.
+    pub id: VcpuId,
+    context: Box<VcpuContext>,
+}
+
+impl Loaded {
+    /// Returns the virtual processor.
+    pub fn vcpu(&self) -> &Vcpu {
+        self.domain.vcpu(self.id).expect("a virtual processor that is loaded exists")
+    }
+}
+
+/// A processor at work.
+pub struct Runner {
+    hv: &'static Hypervisor,
+    processor: &'static Processor,
+    loaded: Option<Loaded>,
+    /// Whether the loaded one runs; if not, the processor is idle.
+    running: bool,
+    /// When the scheduler wants to be asked again.
+    until: Nanos,
+    /// What the EL2 timer is set to.
+    programmed: Nanos,
+}
+
+impl Runner {
+    /// Prepares processor `processor`.
+    pub fn new(hv: &'static Hypervisor, processor: &'static Processor) -> Self {
+        Self {
+            hv,
+            processor,
+            loaded: None,
+            running: false,
+            until: Nanos::NEVER,
+            programmed: Nanos::NEVER,
+        }
+    }
+
+    /// Works for ever.
+    pub fn run(mut self) -> ! {
+        loop {
+            if self.processor.resched.swap(false, Ordering::SeqCst) {
+                self.reschedule();
+                self.program_timer();
+            }
+            if self.running {
+                self.enter();
+            } else {
+                hv_arch::power::wait_for_interrupt();
+                self.take_interrupts();
+            }
+        }
+    }
+
+    fn enter(&mut self) {
+        let Some(loaded) = &mut self.loaded else {
+            self.running = false;
+            return;
+        };
+        let vcpu = loaded.domain.vcpu(loaded.id).expect("a loaded virtual processor exists");
+        if vcpu.refill.swap(false, Ordering::SeqCst) {
+            irq::fill(&loaded.domain, loaded.id);
+        }
+        match loaded.context.enter() {
+            ExitReason::Sync { esr } => {
+                let guest = GuestSpace::current();
+                let caller = Caller { hv: self.hv, domain: &loaded.domain, vcpu, guest: &guest };
+                trap::handle(&caller, &mut loaded.context, esr);
+            }
+            ExitReason::Irq => self.take_interrupts(),
+            ExitReason::Serror { esr } => {
+                self.hv.print(format_args!("{}: SError, syndrome {esr:#x}", vcpu.who));
+                loaded.context.inject_serror();
+            }
+        }
+    }
+
+    fn take_interrupts(&mut self) {
+        let timer = irq::take_all(self.hv, self.processor, self.loaded.as_ref());
+        if timer {
+            self.programmed = Nanos::NEVER;
+            self.expire_timers();
+        }
+        if self.processor.timers_changed.swap(false, Ordering::SeqCst) || timer {
+            self.program_timer();
+        }
+    }
+
+    fn expire_timers(&mut self) {
+        let now = self.hv.machine.now();
+        if self.until <= now {
+            self.processor.ask_scheduler();
+        }
+        loop {
+            let expired = self.processor.timers.lock().expired(now);
+            let Some(timer) = expired else { break };
+            self.hv.timer_expired(timer, now);
+        }
+    }
+
+    /// Sets the EL2 timer to the next deadline.
+    fn program_timer(&mut self) {
+        let deadline = self.until.min(self.processor.timers.lock().next());
+        if deadline != self.programmed {
+            hv_arch::timer::set_deadline(deadline);
+            self.programmed = deadline;
+        }
+    }
+
+    fn reschedule(&mut self) {
+        let now = self.hv.machine.now();
+        let decision = self.hv.scheduler.lock().schedule(self.processor.id, now);
+        self.until = decision.until;
+        let was_running = core::mem::take(&mut self.running);
+        let previous = self.loaded.as_ref().map(|loaded| loaded.vcpu().who);
+        let next = decision.run.map(|chosen| chosen.who);
+        if was_running && next == previous {
+            self.running = true;
+            return;
+        }
+        if was_running && let Some(loaded) = &self.loaded {
+            loaded.vcpu().set_running_on(None);
+            self.hv.write_runstate(loaded.vcpu(), now);
+        }
+        if next != previous && (next.is_some() || !decision.keep) {
+            self.unload();
+        }
+        if let Some(next) = next {
+            self.running = self.start(next, now);
+        }
+    }
+
+    /// Puts `who` in charge; says whether it could.
+    fn start(&mut self, who: VcpuRef, now: Nanos) -> bool {
+        if self.loaded.is_none() && !self.load(who) {
+            return false;
+        }
+        if let Some(loaded) = &self.loaded {
+            loaded.vcpu().set_running_on(Some(self.processor.id));
+            self.hv.write_runstate(loaded.vcpu(), now);
+        }
+        true
+    }
+
+    fn load(&mut self, who: VcpuRef) -> bool {
+        let Some(domain) = self.hv.domain(who.dom) else { return false };
+        let Some(vcpu) = domain.vcpu(who.vcpu) else { return false };
+        let Some(mut context) = vcpu.context.lock().take() else { return false };
+        self.hv.activate(&domain);
+        context.load();
+        irq::loaded(&domain, who.vcpu);
+        vcpu.refill.store(true, Ordering::SeqCst);
+        *self.processor.loaded.lock() = Some(who);
+        self.loaded = Some(Loaded { domain, id: who.vcpu, context });
+        true
+    }
+
+    fn unload(&mut self) {
+        let Some(mut loaded) = self.loaded.take() else { return };
+        irq::unloading(&loaded.domain, loaded.id);
+        loaded.context.save();
+        let vcpu = loaded.domain.vcpu(loaded.id).expect("a loaded virtual processor exists");
+        let deadline = self.hv.virtual_deadline(&loaded.context);
+        let sched = vcpu.sched;
+        let who = vcpu.who;
+        *vcpu.context.lock() = Some(loaded.context);
+        *self.processor.loaded.lock() = None;
+        if deadline != Nanos::NEVER {
+            let timer = Timer { who, kind: TimerKind::Virtual };
+            self.processor.timers.lock().set(timer, deadline);
+        }
+        let kick = self.hv.scheduler.lock().saved(sched, self.hv.machine.now());
+        self.hv.kick_cpu(kick);
+    }
+}
