@@ -1,0 +1,201 @@
+//! Stage-2 translation: a domain's guest-frame to machine-frame map.
+//!
+//! [`P2m`] is the table the hardware walks; what each guest frame is ([`Kind`]) stands in bits of its
+//! entries that are left to software. Changes return a [`Flush`], which owns the unmapped frames until
+//! the TLBs have forgotten them. A guest that faults on an entry which [`P2m::lookup`] finds valid, the
+//! lock taken, raced with a change and simply tries again.
+
+mod descriptor;
+mod flush;
+mod range;
+mod walk;
+
+use crate::{
+    addr::{Gfn, Mfn},
+    frames::{Contents, Frames},
+    memory::FrameMemory,
+};
+use descriptor::{Entry, LEAF_LEVEL, TABLE_ORDER, order_of};
+use hypercall_abi::errno::Errno;
+
+pub use descriptor::Kind;
+pub use flush::{Flush, Released, Run, Stale};
+
+/// Why a mapping was refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum P2mError {
+    /// No frame was left for a table, or the domain has used up its own.
+    NoMemory,
+    /// The guest frames are not in the guest's address space.
+    OutOfRange,
+}
+
+impl From<P2mError> for Errno {
+    fn from(error: P2mError) -> Self {
+        match error {
+            P2mError::NoMemory => Self::ENOMEM,
+            P2mError::OutOfRange => Self::EINVAL,
+        }
+    }
+}
+
+/// Where frames for tables come from.
+pub trait TableFrames {
+    /// Takes 2^`order` frames, aligned to their size; dirty ones will be overwritten.
+    fn alloc(&mut self, order: u8) -> Option<(Mfn, Contents)>;
+    /// Gives 2^`order` frames back.
+    fn free(&mut self, first: Mfn, order: u8);
+}
+
+impl TableFrames for Frames {
+    fn alloc(&mut self, order: u8) -> Option<(Mfn, Contents)> {
+        let block = self.alloc_hypervisor(order).ok()?;
+        Some((block.first, block.contents))
+    }
+
+    fn free(&mut self, first: Mfn, order: u8) {
+        self.free_hypervisor(first, 1 << order);
+    }
+}
+
+/// The shape of a table: how large guest addresses are, and where the walk starts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct P2mConfig {
+    /// Bits of a guest address, 32 to 48.
+    pub ipa_bits: u8,
+    /// The level of the root: 0, 1 or 2.
+    pub start_level: u8,
+}
+
+impl P2mConfig {
+    /// Chooses the fewest levels for guest addresses of `ipa_bits`, joining up to 16 root tables.
+    pub const fn new(ipa_bits: u8) -> Self {
+        let start_level = match ipa_bits {
+            0..=34 => 2,
+            35..=43 => 1,
+            _ => 0,
+        };
+        Self { ipa_bits, start_level }
+    }
+
+    /// Returns the size of the root in frames, as a power of two; its alignment as well.
+    pub const fn root_order(&self) -> u8 {
+        let entries = self.ipa_bits - 12 - order_of(self.start_level);
+        entries.saturating_sub(TABLE_ORDER)
+    }
+
+    /// Returns the first guest frame past the address space.
+    pub const fn gfn_end(&self) -> u64 {
+        1 << (self.ipa_bits - 12)
+    }
+
+    const fn root_entries(&self) -> u64 {
+        self.gfn_end() >> order_of(self.start_level)
+    }
+}
+
+/// What a guest frame is mapped to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Mapping {
+    /// The machine frame.
+    pub mfn: Mfn,
+    /// What it is to the domain.
+    pub kind: Kind,
+    /// The entry covers 2^`order` frames, of which this need not be the first.
+    pub order: u8,
+}
+
+/// A part of a change that was done.
+#[derive(Clone, Debug)]
+#[must_use = "its flush is not done"]
+pub struct Step {
+    /// How many frames, from the first on, are done; call again for the rest.
+    pub done: u64,
+    /// What has to happen before anything else.
+    pub flush: Flush,
+}
+
+/// One domain's stage-2 table.
+#[derive(Debug)]
+pub struct P2m {
+    root: Mfn,
+    config: P2mConfig,
+    tables: u32,
+    table_limit: u32,
+    max_mapped: Option<Gfn>,
+}
+
+impl P2m {
+    /// Makes an empty table.
+    pub fn new(
+        memory: &impl FrameMemory,
+        frames: &mut impl TableFrames,
+        config: P2mConfig,
+    ) -> Result<Self, P2mError> {
+        let (root, contents) = frames.alloc(config.root_order()).ok_or(P2mError::NoMemory)?;
+        if contents == Contents::Dirty {
+            for index in 0..1 << config.root_order() {
+                memory.zero(Mfn::new(root.number() + index));
+            }
+        }
+        Ok(Self { root, config, tables: 0, table_limit: u32::MAX, max_mapped: None })
+    }
+
+    /// Frees the root of a table that [`P2m::teardown`] has emptied.
+    pub fn free_root(self, frames: &mut impl TableFrames) {
+        frames.free(self.root, self.config.root_order());
+    }
+
+    /// Returns the first frame of the root, for VTTBR.
+    pub const fn root(&self) -> Mfn {
+        self.root
+    }
+
+    /// Returns the table's shape, for VTCR.
+    pub const fn config(&self) -> P2mConfig {
+        self.config
+    }
+
+    /// Returns how many tables there are below the root.
+    pub const fn tables(&self) -> u32 {
+        self.tables
+    }
+
+    /// Returns how many tables there may be below the root.
+    pub const fn table_limit(&self) -> u32 {
+        self.table_limit
+    }
+
+    /// Bounds the memory that a guest can make its tables take.
+    pub const fn set_table_limit(&mut self, tables: u32) {
+        self.table_limit = tables;
+    }
+
+    /// Returns the highest guest frame that was ever mapped.
+    pub const fn max_mapped(&self) -> Option<Gfn> {
+        self.max_mapped
+    }
+
+    /// Returns what `gfn` is mapped to.
+    pub fn lookup(&self, memory: &impl FrameMemory, gfn: Gfn) -> Option<Mapping> {
+        self.entry(memory, gfn).0
+    }
+
+    /// Returns what `gfn` is mapped to, and how many frames from it on have the same entry or none.
+    pub fn entry(&self, memory: &impl FrameMemory, gfn: Gfn) -> (Option<Mapping>, u64) {
+        if gfn.number() >= self.config.gfn_end() {
+            return (None, u64::MAX - gfn.number());
+        }
+        let slot = self.walk(memory, gfn, LEAF_LEVEL);
+        let order = order_of(slot.level);
+        let past = gfn.number() & ((1 << order) - 1);
+        let rest = (1 << order) - past;
+        match slot.entry {
+            Entry::Hole | Entry::Table(_) => (None, rest),
+            Entry::Leaf(mfn, kind) => {
+                let mfn = Mfn::new(mfn.number() + past);
+                (Some(Mapping { mfn, kind, order }), rest)
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! VMIDs: tags by which TLBs tell domains apart, fewer than there may be domains.
+//!
+//! When all are given out a new generation begins: every TLB forgets everything once, and each domain
+//! gets a new one when it next runs. Those that run at that moment keep theirs.
+
+use crate::ids::CpuId;
+use alloc::vec::Vec;
+
+/// A tag that was given out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Vmid {
+    generation: u64,
+    number: u16,
+}
+
+impl Vmid {
+    /// Returns the number for VTTBR.
+    pub const fn number(self) -> u16 {
+        self.number
+    }
+}
+
+/// What has to happen before a tag is loaded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use = "an old domain's translations may answer for the new one"]
+pub enum TlbReset {
+    /// Nothing.
+    None,
+    /// Every processor's TLB forgets all guests' translations (`tlbi alle1is`).
+    All,
+}
+
+/// Gives out tags.
+#[derive(Debug)]
+pub struct Vmids {
+    generation: u64,
+    /// One bit a number, set if it is taken in this generation.
+    taken: Vec<u64>,
+    /// Where the search for a free number goes on.
+    next: u16,
+    /// What each processor has loaded in this generation.
+    active: Vec<Option<Vmid>>,
+    /// What each processor had loaded when the generation began.
+    kept: Vec<Option<Vmid>>,
+}
+
+impl Vmids {
+    /// Starts with tags of `bits` bits, 8 or 16, for `cpus` processors.
+    pub fn new(bits: u8, cpus: usize) -> Self {
+        let words = (1 << bits.clamp(8, 16)) / u64::BITS as usize;
+        let mut vmids = Self {
+            generation: 1,
+            taken: alloc::vec![0; words],
+            next: 1,
+            active: alloc::vec![None; cpus],
+            kept: alloc::vec![None; cpus],
+        };
+        vmids.take(0);
+        vmids
+    }
+
+    /// Says whether a tag is still good, so that it needs no [`Vmids::enter`] to stay loaded.
+    pub const fn is_current(&self, vmid: Vmid) -> bool {
+        vmid.generation == self.generation
+    }
+
+    /// Returns the tag to load on `cpu` for a domain whose tag was `current`.
+    pub fn enter(&mut self, cpu: CpuId, current: Option<Vmid>) -> (Vmid, TlbReset) {
+        let (vmid, reset) = match current {
+            Some(vmid) if self.is_current(vmid) => (vmid, TlbReset::None),
+            _ => self.renew(current),
+        };
+        if let Some(active) = self.active.get_mut(cpu.index()) {
+            *active = Some(vmid);
+        }
+        (vmid, reset)
+    }
+
+    /// Gives a tag of this generation.
+    fn renew(&mut self, current: Option<Vmid>) -> (Vmid, TlbReset) {
+        if let Some(kept) = current.and_then(|current| self.keep(current)) {
+            return (kept, TlbReset::None);
+        }
+        if let Some(number) = self.find() {
+            return (self.give(number), TlbReset::None);
+        }
+        self.generation += 1;
+        self.taken.fill(0);
+        self.take(0);
+        for cpu in 0..self.active.len() {
+            // A processor that has loaded nothing since the last time still has what it had then.
+            let active = self.active.get_mut(cpu).and_then(Option::take);
+            let Some(kept) = self.kept.get_mut(cpu) else { continue };
+            *kept = active.or(*kept);
+            if let Some(vmid) = *kept {
+                self.take(vmid.number);
+            }
+        }
+        if let Some(kept) = current.and_then(|current| self.keep(current)) {
+            return (kept, TlbReset::All);
+        }
+        let number = self.find().expect("there are more tags than processors");
+        (self.give(number), TlbReset::All)
+    }
+
+    /// Renews a tag that some processor had loaded when the generation began.
+    fn keep(&mut self, current: Vmid) -> Option<Vmid> {
+        let renewed = Vmid { generation: self.generation, ..current };
+        let mut found = false;
+        for kept in self.kept.iter_mut().filter(|kept| **kept == Some(current)) {
+            *kept = Some(renewed);
+            found = true;
+        }
+        found.then_some(renewed)
+    }
+
+    fn give(&mut self, number: u16) -> Vmid {
+        self.take(number);
+        self.next = number.wrapping_add(1);
+        Vmid { generation: self.generation, number }
+    }
+
+    /// Finds a free number, from the last given one on.
+    fn find(&self) -> Option<u16> {
+        let words = self.taken.len();
+        let start = usize::from(self.next) / u64::BITS as usize % words;
+        (0..words).find_map(|step| {
+            let word = (start + step) % words;
+            let free = (!self.taken.get(word)?).trailing_zeros();
+            let number = u32::try_from(word).ok()? * u64::BITS + free;
+            (free < u64::BITS).then_some(u16::try_from(number).ok()?)
+        })
+    }
+
+    fn take(&mut self, number: u16) {
+        let word = usize::from(number) / u64::BITS as usize;
+        if let Some(word) = self.taken.get_mut(word) {
+            *word |= 1 << (u32::from(number) % u64::BITS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_domain_keeps_its_tag_within_a_generation() {
+        let mut vmids = Vmids::new(8, 2);
+        let (first, reset) = vmids.enter(CpuId(0), None);
+        assert_eq!(reset, TlbReset::None);
+        assert_ne!(first.number(), 0, "tag 0 is the hypervisor's, for nobody");
+        assert_eq!(vmids.enter(CpuId(1), Some(first)), (first, TlbReset::None));
+    }
+
+    #[test]
+    fn tags_run_out_after_255_and_everything_is_forgotten_once() {
+        let mut vmids = Vmids::new(8, 1);
+        let mut seen = BTreeSet::new();
+        let mut first = None;
+        for _ in 0..255 {
+            let (vmid, reset) = vmids.enter(CpuId(0), None);
+            assert_eq!(reset, TlbReset::None);
+            assert!(seen.insert(vmid.number()));
+            first.get_or_insert(vmid);
+        }
+        let (_, reset) = vmids.enter(CpuId(0), None);
+        assert_eq!(reset, TlbReset::All);
+        assert!(!vmids.is_current(first.unwrap()));
+        let (_, reset) = vmids.enter(CpuId(0), first);
+        assert_eq!(reset, TlbReset::None);
+    }
+
+    #[test]
+    fn a_tag_that_is_loaded_elsewhere_is_not_given_to_another_domain() {
+        let mut vmids = Vmids::new(8, 2);
+        let (running, _) = vmids.enter(CpuId(1), None);
+        for _ in 0..1000 {
+            let (other, _) = vmids.enter(CpuId(0), None);
+            assert_ne!(other.number(), running.number());
+        }
+        let (again, reset) = vmids.enter(CpuId(1), Some(running));
+        assert_eq!(again.number(), running.number());
+        assert_eq!(reset, TlbReset::None);
+    }
+}
