@@ -1,0 +1,174 @@
+//! The machine itself: `hv-arch`, by the names the rest of this crate uses.
+
+pub use hv_arch::DirectMap as Memory;
+pub use hv_arch::guest_copy::LoadedGuest;
+pub use hv_arch::vcpu::VirtualTimer;
+pub use hv_arch::VcpuContext;
+
+use hv_arch::gic::{self, Trigger};
+use hv_arch::stage2::{self, Space};
+use hv_arch::uart::Pl011;
+use hv_arch::{power, timer, vcpu};
+use crate::lock::Lock;
+use hv_core::addr::GuestAddr;
+use hv_core::guest::{Fault, GuestMemory};
+use hv_core::ids::{CpuId, Irq};
+use hv_core::p2m::Stale;
+use hv_core::time::Nanos;
+
+/// The software-generated interrupt that makes a processor look up.
+pub const KICK: Irq = Irq::sgi(0);
+
+/// The machine this runs on.
+#[derive(Debug)]
+pub struct Machine {
+    serial: Lock<Pl011>,
+}
+
+impl Machine {
+    /// Takes the machine, with the serial port that is its console.
+    pub fn new(serial: Pl011) -> Self {
+        Self { serial: Lock::new(serial) }
+    }
+
+    /// Returns the memory of guests and tables.
+    #[inline(always)]
+    pub fn memory(&self) -> &Memory {
+        &hv_arch::DirectMap
+    }
+
+    /// Returns the time since the hypervisor started.
+    #[inline(always)]
+    pub fn now(&self) -> Nanos {
+        timer::now()
+    }
+
+    /// Returns the system counter, in ticks.
+    #[inline(always)]
+    pub fn ticks(&self) -> u64 {
+        timer::ticks()
+    }
+
+    /// Returns how long `ticks` take.
+    pub fn to_nanos(&self, ticks: u64) -> Nanos {
+        timer::to_nanos(ticks)
+    }
+
+    /// Returns when the counter reads `ticks`.
+    pub fn moment(&self, ticks: u64) -> Nanos {
+        timer::to_nanos(ticks.saturating_sub(timer::start()))
+    }
+
+    /// Returns the processor this runs on.
+    #[inline(always)]
+    pub fn this_cpu(&self) -> CpuId {
+        hv_arch::this_cpu()
+    }
+
+    /// Makes `cpu` leave its guest or its sleep.
+    pub fn kick(&self, cpu: CpuId) {
+        gic::send_sgi(cpu, KICK);
+    }
+
+    /// Says whether long work should stop and let an interrupt in.
+    #[inline(always)]
+    pub fn interrupt_pending(&self) -> bool {
+        power::interrupt_pending()
+    }
+
+    /// Writes to the serial port.
+    pub fn serial_write(&self, bytes: &[u8]) {
+        self.serial.lock().write(bytes);
+    }
+
+    /// Takes a byte that was typed.
+    pub fn serial_read(&self) -> Option<u8> {
+        self.serial.lock().read()
+    }
+
+    /// Forgets stale translations of the table whose `VTTBR_EL2` is `vttbr`, on every processor.
+    pub fn flush_stage2(&self, vttbr: u64, stale: Stale) {
+        match stale {
+            Stale::Nothing => {}
+            Stale::Written => hv_arch::barrier::dsb_ishst(),
+            Stale::Range { first, count, order } => {
+                stage2::flush(Space::from_raw(vttbr), first, count, order);
+            }
+        }
+    }
+
+    /// Forgets all guests' translations on every processor.
+    pub fn flush_all_guests(&self) {
+        stage2::flush_all();
+    }
+
+    /// Ends a physical interrupt that a guest never will.
+    pub fn deactivate(&self, irq: Irq) {
+        gic::set_active(irq, false);
+    }
+
+    /// Lets a shared physical interrupt in, or keeps it out, on the processor it is routed to.
+    pub fn enable_irq(&self, irq: Irq, enable: bool) {
+        if enable { gic::enable(irq) } else { gic::disable(irq) }
+    }
+
+    /// Sets how a shared physical interrupt is triggered.
+    pub fn configure_irq(&self, irq: Irq, edge: bool) {
+        gic::set_trigger(irq, if edge { Trigger::Edge } else { Trigger::Level });
+    }
+
+    /// Sends a shared physical interrupt to `cpu`.
+    pub fn route_irq(&self, irq: Irq, cpu: CpuId) {
+        gic::route(irq, cpu);
+    }
+
+    /// Sets what a physical interrupt's pending state is.
+    pub fn set_irq_pending(&self, irq: Irq, pending: bool) {
+        gic::set_pending(irq, pending);
+    }
+
+    /// Sets what a physical interrupt's active state is.
+    pub fn set_irq_active(&self, irq: Irq, active: bool) {
+        gic::set_active(irq, active);
+    }
+
+    /// Turns the machine off, or restarts it.
+    pub fn power_off(&self, restart: bool) {
+        if restart { power::system_reset() } else { power::system_off() }
+    }
+
+    /// Returns `FAR_EL2` and `HPFAR_EL2` of the trap just taken.
+    #[inline(always)]
+    pub fn fault() -> (u64, u64) {
+        (vcpu::fault_address(), vcpu::fault_page())
+    }
+}
+
+/// The calling guest's virtual memory: that of the virtual processor this processor has loaded.
+#[derive(Debug)]
+pub struct GuestSpace(LoadedGuest);
+
+impl GuestSpace {
+    /// Takes the guest that is loaded here.
+    #[inline(always)]
+    pub const fn current() -> Self {
+        Self(LoadedGuest)
+    }
+
+    /// Translates a virtual address of the guest to one of its physical space, for writing.
+    pub fn translate(&self, address: u64) -> Result<GuestAddr, Fault> {
+        self.0.translate(address)
+    }
+}
+
+impl GuestMemory for GuestSpace {
+    #[inline(always)]
+    fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Fault> {
+        self.0.read(address, bytes)
+    }
+
+    #[inline(always)]
+    fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Fault> {
+        self.0.write(address, bytes)
+    }
+}
