@@ -5,5 +5,11 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod path;
 pub mod permission;
+pub mod quota;
+pub mod server;
+pub mod transaction;
+pub mod tree;
+pub mod watch;
 pub mod wire;

@@ -74,9 +74,66 @@ impl fmt::Display for Permission {
     }
 }
 
+/// Who asks, as permissions see it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// The domain.
+    pub domain: u16,
+    /// A domain whose rights it has too (SET_TARGET).
+    pub target: Option<u16>,
+    /// May do everything.
+    pub privileged: bool,
+}
+
+impl Identity {
+    /// Returns whether it owns a node with these permissions, or need not.
+    pub fn owns(&self, permissions: &[Permission]) -> bool {
+        self.privileged || permissions.first().is_some_and(|owner| self.is(owner.domain))
+    }
+
+    /// Returns what it may do with a node with these permissions.
+    ///
+    /// The first entry that names it or its target decides, else the first entry of all.
+    pub fn access(&self, permissions: &[Permission]) -> Access {
+        let Some((first, others)) = permissions.split_first() else { return Access::NONE };
+        if self.owns(permissions) {
+            return Access::BOTH;
+        }
+        others.iter().find(|entry| self.is(entry.domain)).map_or(first.access, |entry| entry.access)
+    }
+
+    fn is(&self, domain: u16) -> bool {
+        self.domain == domain || self.target == Some(domain)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SEVEN: Identity = Identity { domain: 7, target: None, privileged: false };
+
+    fn list(text: &str) -> Vec<Permission> {
+        text.split(',').map(|entry| Permission::parse(entry).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_owner_may_all_and_others_what_their_entry_says() {
+        assert_eq!(SEVEN.access(&list("n7")), Access::BOTH);
+        assert_eq!(SEVEN.access(&list("n0")), Access::NONE);
+        assert_eq!(SEVEN.access(&list("r0")), Access::READ);
+        assert_eq!(SEVEN.access(&list("r0,w7,b7")), Access::WRITE);
+        assert_eq!(SEVEN.access(&list("b0,n7")), Access::NONE);
+        assert!(!SEVEN.owns(&list("b0,b7")));
+    }
+
+    #[test]
+    fn a_domain_has_the_rights_of_its_target() {
+        let stub = Identity { domain: 9, target: Some(7), privileged: false };
+        assert!(stub.owns(&list("n7")));
+        assert_eq!(stub.access(&list("n0,r7")), Access::READ);
+        assert_eq!(SEVEN.access(&list("n9")), Access::NONE);
+    }
 
     #[test]
     fn an_entry_is_read_back_as_it_was_written() {
