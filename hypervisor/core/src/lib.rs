@@ -14,13 +14,14 @@ pub mod exit;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 pub mod frames;
+pub mod grant;
 pub mod guest;
 pub mod ids;
 pub mod inject;
 pub mod lifecycle;
 pub mod memory;
-pub mod privilege;
 pub mod p2m;
+pub mod privilege;
 pub mod sched;
 pub mod time;
 pub mod timer_queue;
