@@ -26,4 +26,3 @@ pub mod sched;
 pub mod time;
 pub mod timer_queue;
 pub mod vgic;
-pub mod vmid;

@@ -8,6 +8,7 @@
 mod descriptor;
 mod flush;
 mod range;
+pub mod vmid;
 mod walk;
 
 use crate::{
