@@ -2,13 +2,14 @@
 
 use crate::domain::Domain;
 use crate::domain::vcpu::Vcpu;
+use crate::machine::Lists;
 use crate::state::Hypervisor;
 use core::sync::atomic::Ordering;
 use hv_core::evtchn::{Arrival, Delivery, Notify, Virq};
 use hv_core::ids::{CpuId, DomId, VcpuId};
 use hv_core::lifecycle::{Change, ShutdownReason};
 use hv_core::sched::{Hold, Kick};
-use hv_core::vgic;
+use hv_core::vgic::{self, HardwareWork};
 
 impl Hypervisor {
     /// Makes a processor ask the scheduler anew.
@@ -27,6 +28,47 @@ impl Hypervisor {
             vcpu.refill.store(true, Ordering::SeqCst);
             self.rouse(vcpu);
         }
+    }
+
+    /// Carries out what a change of the domain's interrupts asks of the physical ones, and of others.
+    pub fn carry_out(&self, domain: &Domain, work: vgic::Work) {
+        if !work.hardware.is_nothing() {
+            self.carry_out_hardware(domain, &work.hardware);
+        }
+        self.wake(domain, work.kick);
+    }
+
+    /// Changes physical interrupts as a guest changed its virtual ones.
+    pub fn carry_out_hardware(&self, domain: &Domain, work: &HardwareWork) {
+        let machine = &self.machine;
+        for irq in work.irqs(work.disable) {
+            machine.enable_irq(irq, false);
+        }
+        for irq in work.irqs(work.edge) {
+            machine.configure_irq(irq, true);
+        }
+        for irq in work.irqs(work.level) {
+            machine.configure_irq(irq, false);
+        }
+        for irq in work.irqs(work.deactivate) {
+            machine.deactivate(irq);
+        }
+        if let Some(vcpu) = domain.vcpu(work.route_to.0) {
+            for irq in work.irqs(work.route) {
+                machine.route_irq(irq, vcpu.last_on());
+            }
+        }
+        for irq in work.irqs(work.enable) {
+            machine.enable_irq(irq, true);
+        }
+    }
+
+    /// Puts the calling virtual processor to sleep until an interrupt comes (`WFI`).
+    pub fn wait_for_interrupt(&self, domain: &Domain, vcpu: &Vcpu) {
+        self.block(vcpu, || {
+            let mask = self.machine.priority_mask();
+            domain.vgic.lock().deliverable(vcpu.who.vcpu, &Lists::default(), mask)
+        });
     }
 
     /// Wakes a virtual processor that waits, or interrupts it where it runs.

@@ -37,19 +37,8 @@ impl Hypervisor {
         let Some(domain) = self.domain(timer.who.dom) else { return };
         let Some(vcpu) = domain.vcpu(timer.who.vcpu) else { return };
         match timer.kind {
-            TimerKind::Virtual => {
-                // A processor that has the registers loaded gets the interrupt from the hardware; and
-                // the guest may have moved the deadline while it ran elsewhere.
-                let due = vcpu
-                    .context
-                    .lock()
-                    .as_ref()
-                    .is_some_and(|context| self.virtual_deadline(context) <= now);
-                if due {
-                    let kick = domain.vgic.lock().virtual_timer_due(timer.who.vcpu);
-                    self.wake(&domain, kick);
-                }
-            }
+            // Loaded again, it gets the interrupt from the hardware.
+            TimerKind::Virtual => self.rouse(vcpu),
             TimerKind::Physical => self.physical_timer_due(&domain, vcpu, now),
             TimerKind::Poll => {
                 domain.ports.lock().stop_polling(timer.who.vcpu);

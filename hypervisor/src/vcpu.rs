@@ -83,7 +83,7 @@ impl Runner {
         };
         let vcpu = loaded.domain.vcpu(loaded.id).expect("a loaded virtual processor exists");
         if vcpu.refill.swap(false, Ordering::SeqCst) {
-            irq::fill(&loaded.domain, loaded.id);
+            irq::fill(self.hv, &loaded.domain, loaded.id);
         }
         match loaded.context.enter() {
             ExitReason::Sync { esr } => {
@@ -171,8 +171,9 @@ impl Runner {
         let Some(vcpu) = domain.vcpu(who.vcpu) else { return false };
         let Some(mut context) = vcpu.context.lock().take() else { return false };
         self.hv.activate(&domain);
+        // The timer's interrupt must be as the guest has it before the timer is started.
+        irq::loading(self.hv, &domain, who.vcpu);
         context.load();
-        irq::loaded(&domain, who.vcpu);
         vcpu.refill.store(true, Ordering::SeqCst);
         *self.processor.loaded.lock() = Some(who);
         self.loaded = Some(Loaded { domain, id: who.vcpu, context });
@@ -181,7 +182,7 @@ impl Runner {
 
     fn unload(&mut self) {
         let Some(mut loaded) = self.loaded.take() else { return };
-        irq::unloading(&loaded.domain, loaded.id);
+        irq::unloading(self.hv, &loaded.domain, loaded.id);
         loaded.context.save();
         let vcpu = loaded.domain.vcpu(loaded.id).expect("a loaded virtual processor exists");
         let deadline = self.hv.virtual_deadline(&loaded.context);

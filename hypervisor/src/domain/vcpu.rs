@@ -34,6 +34,8 @@ pub struct Vcpu {
     pub waiting: AtomicBool,
     /// The processor that runs it.
     running_on: AtomicU32,
+    /// The processor that last had its registers: where its devices' interrupts go.
+    last_on: AtomicU32,
     /// Where its run states go.
     pub runstate: Lock<Option<RunstateArea>>,
     /// Whether its registers were ever set (`XEN_DOMCTL_setvcpucontext`, PSCI).
@@ -52,6 +54,7 @@ impl Vcpu {
             refill: AtomicBool::new(true),
             waiting: AtomicBool::new(false),
             running_on: AtomicU32::new(NOWHERE),
+            last_on: AtomicU32::new(0),
             runstate: Lock::default(),
             initialised: AtomicBool::new(false),
             pauses: AtomicU32::new(0),
@@ -62,6 +65,16 @@ impl Vcpu {
     pub fn running_on(&self) -> Option<CpuId> {
         let cpu = self.running_on.load(Ordering::SeqCst);
         (cpu != NOWHERE).then_some(CpuId(cpu))
+    }
+
+    /// Notes the processor that takes its registers; says whether that is another than before.
+    pub fn moved_to(&self, cpu: CpuId) -> bool {
+        self.last_on.swap(cpu.0, Ordering::SeqCst) != cpu.0
+    }
+
+    /// Returns the processor that has or last had its registers.
+    pub fn last_on(&self) -> CpuId {
+        CpuId(self.last_on.load(Ordering::SeqCst))
     }
 
     /// Notes the processor that runs it from now on.

@@ -19,6 +19,9 @@ use hv_core::time::Nanos;
 /// The software-generated interrupt that makes a processor look up.
 pub const KICK: Irq = Irq::sgi(0);
 
+/// The list registers of this processor.
+pub use hv_arch::gic::ThisCpuLists as Lists;
+
 /// The machine this runs on.
 #[derive(Debug)]
 pub struct Machine {

@@ -1,0 +1,118 @@
+//! Physical interrupts: whose each is, and what it makes happen.
+//!
+//! The hypervisor keeps the EL2 timer, the serial port, the kicks between processors and the call of
+//! the virtual interface for itself. The virtual timer belongs to the virtual processor that is
+//! loaded, and every other shared interrupt to Dom0, as its virtual interrupt of the same number.
+
+use crate::console::Input;
+use crate::domain::Domain;
+use crate::keys;
+use crate::machine::KICK;
+use crate::state::{Hypervisor, Processor};
+use crate::vcpu::Loaded;
+use hv_arch::gic::{self, MAINTENANCE_IRQ, ThisCpuLists};
+use hv_arch::timer;
+use hv_core::evtchn::Virq;
+use hv_core::ids::{DomId, Irq, VcpuId};
+use core::sync::atomic::Ordering;
+
+/// Takes every interrupt that waits; says whether the EL2 timer was among them.
+pub fn take_all(hv: &Hypervisor, processor: &Processor, loaded: Option<&Loaded>) -> bool {
+    let mut timer_fired = false;
+    while let Some(irq) = gic::acknowledge() {
+        gic::drop_priority(irq);
+        match irq {
+            KICK => gic::deactivate(irq),
+            timer::IRQ => {
+                timer::clear_deadline();
+                gic::deactivate(irq);
+                timer_fired = true;
+            }
+            timer::VIRTUAL_IRQ => virtual_timer(hv, loaded),
+            MAINTENANCE_IRQ => {
+                if let Some(loaded) = loaded {
+                    loaded.vcpu().refill.store(true, Ordering::SeqCst);
+                }
+                gic::set_maintenance(hv_core::vgic::Maintenance::empty());
+                gic::deactivate(irq);
+            }
+            irq if Some(irq) == hv.host.serial_irq => {
+                serial(hv);
+                gic::deactivate(irq);
+            }
+            irq => device(hv, processor, irq),
+        }
+    }
+    timer_fired
+}
+
+/// Brings the list registers of the virtual processor that is loaded here up to date.
+pub fn fill(hv: &Hypervisor, domain: &Domain, vcpu: VcpuId) {
+    let filled = domain.vgic.lock().fill(vcpu, &mut ThisCpuLists);
+    gic::set_maintenance(filled.maintenance);
+    hv.wake(domain, filled.kick);
+}
+
+/// Prepares this processor for a virtual one whose registers are about to be loaded.
+pub fn loading(hv: &Hypervisor, domain: &Domain, vcpu: VcpuId) {
+    let ppis = domain.vgic.lock().load(vcpu);
+    for irq in private(ppis.0) {
+        gic::set_active(irq, true);
+    }
+    let cpu = hv.machine.this_cpu();
+    let moved = domain.vcpu(vcpu).is_some_and(|vcpu| vcpu.moved_to(cpu));
+    if moved {
+        for irq in domain.vgic.lock().hardware_aimed_at(vcpu) {
+            gic::route(irq, cpu);
+        }
+    }
+}
+
+/// Takes the interrupts of the virtual processor that is loaded here back.
+pub fn unloading(hv: &Hypervisor, domain: &Domain, vcpu: VcpuId) {
+    let unloaded = domain.vgic.lock().unload(vcpu, &mut ThisCpuLists);
+    for irq in private(unloaded.deactivate.0) {
+        gic::set_active(irq, false);
+    }
+    hv.wake(domain, unloaded.kick);
+}
+
+fn private(set: u32) -> impl Iterator<Item = Irq> {
+    (0..32).filter(move |number| set & (1 << number) != 0).filter_map(Irq::new)
+}
+
+/// The timer of the virtual processor that is loaded: it has its interrupt until it ends it.
+fn virtual_timer(hv: &Hypervisor, loaded: Option<&Loaded>) {
+    let Some(loaded) = loaded else {
+        gic::deactivate(timer::VIRTUAL_IRQ);
+        return;
+    };
+    let work = loaded.domain.vgic.lock().inject_hardware(loaded.id, timer::VIRTUAL_IRQ);
+    hv.carry_out(&loaded.domain, work);
+}
+
+fn serial(hv: &Hypervisor) {
+    while let Some(byte) = hv.machine.serial_read() {
+        match hv.console.typed(byte) {
+            Input::Nothing => {}
+            Input::ForDom0 => hv.raise_in_dom0(Virq::CONSOLE),
+            Input::Key(letter) => keys::press(hv, letter),
+            Input::Switched { keys: true } => {
+                hv.print(format_args!("input goes to the debug keys: 'h' lists them"));
+            }
+            Input::Switched { keys: false } => hv.print(format_args!("input goes to Dom0")),
+        }
+    }
+}
+
+/// A device's interrupt: Dom0's. It stays active until Dom0 ends its virtual one.
+fn device(hv: &Hypervisor, processor: &Processor, irq: Irq) {
+    let Some(dom0) = hv.domain(DomId::DOM0) else {
+        hv.print(format_args!("{irq:?} on {:?} has no owner: turned off", processor.id));
+        gic::disable(irq);
+        gic::deactivate(irq);
+        return;
+    };
+    let work = dom0.vgic.lock().inject_hardware(VcpuId(0), irq);
+    hv.carry_out(&dom0, work);
+}
