@@ -1,0 +1,75 @@
+//! What this processor is, and putting its EL2 controls into their standing state.
+
+use crate::regs::{
+    self, CNTHCTL_EL2, CPTR_EL2, HCR_EL2, Hstr, MDCR_EL2, MDSCR_EL1, MIDR_EL1, MPIDR_EL1, Readable,
+    Vpidr, Writeable,
+};
+use core::arch::asm;
+
+/// The affinity fields of `MPIDR_EL1`.
+const AFFINITY: u64 = 0xff_00ff_ffff;
+
+/// Returns `MIDR_EL1`.
+pub fn midr() -> u64 {
+    MIDR_EL1.get()
+}
+
+/// Returns the affinity of this processor (Aff3 in bits 39:32, Aff2.Aff1.Aff0 in 23:0).
+pub fn affinity() -> u64 {
+    MPIDR_EL1.get() & AFFINITY
+}
+
+/// Sets the controls that stay the same whatever guest runs.
+pub(crate) fn init_this() {
+    HCR_EL2.set(regs::HCR_GUEST);
+    CPTR_EL2.set(regs::CPTR_GUEST);
+    MDCR_EL2.set(regs::MDCR_GUEST);
+    CNTHCTL_EL2.set(regs::CNTHCTL_GUEST);
+    Hstr::set(regs::HSTR_GUEST);
+    Vpidr::set(MIDR_EL1.get());
+    MDSCR_EL1.set(0);
+    crate::stage2::init_this();
+    crate::timer::init_this();
+    crate::barrier::isb();
+}
+
+macro_rules! id_register {
+    ($crm:literal, $op2:literal) => {{
+        let value: u64;
+        // SAFETY: identification registers are only read, and the unallocated ones read as zero.
+        unsafe {
+            asm!(concat!("mrs {}, S3_0_C0_C", $crm, "_", $op2), out(reg) value,
+                options(nomem, nostack, preserves_flags));
+        }
+        value
+    }};
+}
+
+macro_rules! id_row {
+    ($crm:literal) => {
+        [
+            id_register!($crm, 0),
+            id_register!($crm, 1),
+            id_register!($crm, 2),
+            id_register!($crm, 3),
+            id_register!($crm, 4),
+            id_register!($crm, 5),
+            id_register!($crm, 6),
+            id_register!($crm, 7),
+        ]
+    };
+}
+
+/// Returns this processor's identification registers with op0 = 3, op1 = 0, CRn = 0: `[CRm - 1][op2]`
+/// for CRm 1 to 7, so that `ID_AA64PFR0_EL1` (CRm 4, op2 0) is `[3][0]`.
+pub fn id_registers() -> [[u64; 8]; 7] {
+    [
+        id_row!("1"),
+        id_row!("2"),
+        id_row!("3"),
+        id_row!("4"),
+        id_row!("5"),
+        id_row!("6"),
+        id_row!("7"),
+    ]
+}

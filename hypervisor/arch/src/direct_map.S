@@ -1,0 +1,75 @@
+// Copying and clearing memory that guests may change meanwhile.
+
+// direct_copy(x0 = to, x1 = from, x2 = length): clobbers x2 to x10 and the flags.
+.section .text.direct_copy, "ax"
+.global direct_copy
+.balign 64
+direct_copy:
+    subs    x2, x2, #64
+    b.lo    2f
+1:  ldp     x3, x4, [x1]
+    ldp     x5, x6, [x1, #16]
+    ldp     x7, x8, [x1, #32]
+    ldp     x9, x10, [x1, #48]
+    stp     x3, x4, [x0]
+    stp     x5, x6, [x0, #16]
+    stp     x7, x8, [x0, #32]
+    stp     x9, x10, [x0, #48]
+    add     x0, x0, #64
+    add     x1, x1, #64
+    subs    x2, x2, #64
+    b.hs    1b
+2:  tbz     x2, #5, 3f                  // x2 is the rest less 64: its low bits are the rest's
+    ldp     x3, x4, [x1], #16
+    ldp     x5, x6, [x1], #16
+    stp     x3, x4, [x0], #16
+    stp     x5, x6, [x0], #16
+3:  tbz     x2, #4, 4f
+    ldp     x3, x4, [x1], #16
+    stp     x3, x4, [x0], #16
+4:  tbz     x2, #3, 5f
+    ldr     x3, [x1], #8
+    str     x3, [x0], #8
+5:  tbz     x2, #2, 6f
+    ldr     w3, [x1], #4
+    str     w3, [x0], #4
+6:  tbz     x2, #1, 7f
+    ldrh    w3, [x1], #2
+    strh    w3, [x0], #2
+7:  tbz     x2, #0, 8f
+    ldrb    w3, [x1]
+    strb    w3, [x0]
+8:  ret
+
+// direct_zero(x0 = page, x1 = DCZID_EL0): clobbers x0 to x3 and the flags.
+.section .text.direct_zero, "ax"
+.global direct_zero
+.balign 64
+direct_zero:
+    add     x2, x0, #4096
+    tbnz    x1, #4, 2f                  // DC ZVA is prohibited
+    mov     x3, #4
+    lsl     x3, x3, x1                  // bytes in a block; at most 2048
+    cmp     x3, #64
+    b.ne    1f
+0:  dc      zva, x0                     // the usual size, four at a time
+    add     x1, x0, #64
+    dc      zva, x1
+    add     x1, x0, #128
+    dc      zva, x1
+    add     x1, x0, #192
+    dc      zva, x1
+    add     x0, x0, #256
+    cmp     x0, x2
+    b.lo    0b
+    ret
+1:  dc      zva, x0
+    add     x0, x0, x3
+    cmp     x0, x2
+    b.lo    1b
+    ret
+2:  stp     xzr, xzr, [x0], #16
+    stp     xzr, xzr, [x0], #16
+    cmp     x0, x2
+    b.lo    2b
+    ret

@@ -1,0 +1,221 @@
+//! All memory at one offset, and who may touch which part of it.
+//!
+//! A range of memory is in one of four hands: the *image*, which Rust uses as usual; a [`BootRegion`],
+//! plain bytes that the loader left (device tree, kernel); the heap; or the frame allocator
+//! ([`manage`]). [`DirectMap`] reaches the last only, by machine address and with accesses that allow
+//! for a guest changing the memory at the same time: no Rust object ever lies there.
+
+mod claims;
+
+pub(crate) use claims::touches_ram;
+pub use claims::{BootRegion, ClaimError, device_tree, manage, map_ram};
+
+use crate::cache;
+use crate::mmu::DIRECT_BASE;
+use crate::regs::DczidEl0;
+use core::arch::global_asm;
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use hv_core::addr::{MachineAddr, Mfn, PAGE_SIZE, to_index};
+use hv_core::memory::FrameMemory;
+
+/// The frames that the allocator manages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DirectMap;
+
+/// A managed range. Ranges are added and grow, and never shrink.
+struct Managed {
+    start: AtomicU64,
+    len: AtomicU64,
+}
+
+const MAX_MANAGED: usize = 16;
+static MANAGED: [Managed; MAX_MANAGED] =
+    [const { Managed { start: AtomicU64::new(0), len: AtomicU64::new(0) } }; MAX_MANAGED];
+
+impl DirectMap {
+    /// Says whether all of the `len` bytes from `at` are managed, and so may be reached.
+    #[inline(always)]
+    pub fn covers(&self, at: MachineAddr, len: usize) -> bool {
+        // The first range holds most of the memory.
+        let [first, rest @ ..] = &MANAGED;
+        first.covers(at, len) || Self::covers_further(rest, at, len)
+    }
+
+    #[inline(never)]
+    fn covers_further(ranges: &[Managed], at: MachineAddr, len: usize) -> bool {
+        ranges.iter().any(|range| range.covers(at, len))
+    }
+
+    /// Returns where the `len` bytes from `at` are in the direct map.
+    #[inline(always)]
+    fn pointer(&self, at: MachineAddr, len: usize) -> *mut u8 {
+        if !self.covers(at, len) {
+            outside(at, len);
+        }
+        core::ptr::with_exposed_provenance_mut(to_index(DIRECT_BASE | at.raw()))
+    }
+
+    /// Returns where the word at `at` is.
+    #[inline(always)]
+    fn word<T>(&self, at: MachineAddr) -> *mut T {
+        if !at.raw().is_multiple_of(align_of::<T>() as u64) {
+            outside(at, size_of::<T>());
+        }
+        self.pointer(at, size_of::<T>()).cast()
+    }
+}
+
+impl Managed {
+    #[inline(always)]
+    fn covers(&self, at: MachineAddr, len: usize) -> bool {
+        let size = self.len.load(Ordering::Relaxed);
+        let offset = at.raw().wrapping_sub(self.start.load(Ordering::Relaxed));
+        offset < size && len as u64 <= size - offset
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn outside(at: MachineAddr, len: usize) -> ! {
+    panic!("{len} bytes at machine address {:#x} are not aligned managed memory", at.raw())
+}
+
+/// An atomic view of the word at `$at`.
+macro_rules! atomic {
+    ($self:ident, $at:expr, $word:ty) => {{
+        let pointer = $self.word($at);
+        // SAFETY: `word` found the aligned word within managed memory, which is mapped for good and which
+        // only atomics and the copies of this file ever access.
+        unsafe { <$word>::from_ptr(pointer) }
+    }};
+}
+
+impl FrameMemory for DirectMap {
+    #[inline]
+    fn read(&self, at: MachineAddr, bytes: &mut [u8]) {
+        let from = self.pointer(at, bytes.len());
+        // SAFETY: `from` is managed memory of that length, `bytes` is ours, and the two never overlap.
+        unsafe { direct_copy(bytes.as_mut_ptr(), from, bytes.len()) };
+    }
+
+    #[inline]
+    fn write(&self, at: MachineAddr, bytes: &[u8]) {
+        let to = self.pointer(at, bytes.len());
+        // SAFETY: `to` is managed memory of that length, and no Rust object lies there.
+        unsafe { direct_copy(to, bytes.as_ptr(), bytes.len()) };
+    }
+
+    #[inline]
+    fn copy(&self, from: MachineAddr, to: MachineAddr, len: usize) {
+        let from = self.pointer(from, len);
+        let to = self.pointer(to, len);
+        // SAFETY: both are managed memory of that length, where no Rust object lies.
+        unsafe { direct_copy(to, from, len) };
+    }
+
+    #[inline]
+    fn zero(&self, frame: Mfn) {
+        let pointer = self.pointer(frame.base(), to_index(PAGE_SIZE));
+        // SAFETY: the page is managed memory, where no Rust object lies.
+        unsafe { direct_zero(pointer, DczidEl0::get()) };
+    }
+
+    fn clean_and_invalidate(&self, at: MachineAddr, len: usize) {
+        let pointer = self.pointer(at, len);
+        cache::clean_and_invalidate(pointer.addr() as u64, len as u64);
+    }
+
+    #[inline(always)]
+    fn load_u64(&self, at: MachineAddr) -> u64 {
+        atomic!(self, at, AtomicU64).load(Ordering::SeqCst)
+    }
+
+    #[inline(always)]
+    fn store_u64(&self, at: MachineAddr, value: u64) {
+        atomic!(self, at, AtomicU64).store(value, Ordering::SeqCst);
+    }
+
+    #[inline(always)]
+    fn fetch_or_u64(&self, at: MachineAddr, bits: u64) -> u64 {
+        atomic!(self, at, AtomicU64).fetch_or(bits, Ordering::SeqCst)
+    }
+
+    #[inline(always)]
+    fn fetch_and_u64(&self, at: MachineAddr, bits: u64) -> u64 {
+        atomic!(self, at, AtomicU64).fetch_and(bits, Ordering::SeqCst)
+    }
+
+    #[inline(always)]
+    fn load_u32(&self, at: MachineAddr) -> u32 {
+        atomic!(self, at, AtomicU32).load(Ordering::SeqCst)
+    }
+
+    #[inline(always)]
+    fn store_u32(&self, at: MachineAddr, value: u32) {
+        atomic!(self, at, AtomicU32).store(value, Ordering::SeqCst);
+    }
+
+    #[inline(always)]
+    fn fetch_or_u32(&self, at: MachineAddr, bits: u32) -> u32 {
+        atomic!(self, at, AtomicU32).fetch_or(bits, Ordering::SeqCst)
+    }
+
+    #[inline(always)]
+    fn fetch_and_u32(&self, at: MachineAddr, bits: u32) -> u32 {
+        atomic!(self, at, AtomicU32).fetch_and(bits, Ordering::SeqCst)
+    }
+
+    #[inline(always)]
+    fn compare_exchange_u32(&self, at: MachineAddr, current: u32, new: u32) -> Result<u32, u32> {
+        let word = atomic!(self, at, AtomicU32);
+        word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst)
+    }
+
+    #[inline(always)]
+    fn fetch_and_u16(&self, at: MachineAddr, bits: u16) -> u16 {
+        atomic!(self, at, AtomicU16).fetch_and(bits, Ordering::SeqCst)
+    }
+
+    #[inline(always)]
+    fn load_u8(&self, at: MachineAddr) -> u8 {
+        atomic!(self, at, AtomicU8).load(Ordering::SeqCst)
+    }
+
+    #[inline(always)]
+    fn swap_u8(&self, at: MachineAddr, value: u8) -> u8 {
+        atomic!(self, at, AtomicU8).swap(value, Ordering::SeqCst)
+    }
+}
+
+unsafe extern "C" {
+    fn direct_copy(to: *mut u8, from: *const u8, len: usize);
+    fn direct_zero(page: *mut u8, dczid: u64);
+}
+
+global_asm!(include_str!("direct_map.S"));
+
+/// Reads the big-endian word at `at` of memory that is mapped but in nobody's hands yet.
+fn peek_be32(at: MachineAddr) -> u32 {
+    let mut bytes = [0_u8; 4];
+    let from = core::ptr::with_exposed_provenance(to_index(DIRECT_BASE | at.raw()));
+    // SAFETY: the caller mapped the word; nothing has it yet, so nothing changes it.
+    unsafe { direct_copy(bytes.as_mut_ptr(), from, bytes.len()) };
+    u32::from_be_bytes(bytes)
+}
+
+/// Makes `len` more bytes from `start` managed. The caller knows that nobody else has them.
+fn add_managed(start: u64, len: u64) -> bool {
+    for range in &MANAGED {
+        let known = range.len.load(Ordering::Relaxed);
+        if known == 0 {
+            range.start.store(start, Ordering::Relaxed);
+            range.len.store(len, Ordering::Release);
+            return true;
+        }
+        if range.start.load(Ordering::Relaxed) + known == start {
+            range.len.store(known + len, Ordering::Release);
+            return true;
+        }
+    }
+    false
+}

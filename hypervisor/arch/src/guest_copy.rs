@@ -1,0 +1,95 @@
+//! Memory of the guest that is loaded on this processor, by its own virtual addresses.
+
+use crate::barrier::isb;
+use crate::direct_map::DirectMap;
+use crate::regs::{PAR_EL1, Readable, Writeable};
+use core::arch::asm;
+use hv_core::addr::{MachineAddr, PAGE_SIZE, to_index};
+use hv_core::guest::{Fault, GuestMemory};
+use hv_core::memory::FrameMemory;
+
+/// The memory of the guest whose context and stage 2 are loaded on this processor.
+///
+/// Addresses are translated as the guest's kernel would use them, which reaches user pages too: the
+/// address-translation instructions without `P` ignore `PSTATE.PAN` (Arm ARM C5.4). What they lead to must be
+/// managed memory; a device is a fault.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadedGuest;
+
+impl GuestMemory for LoadedGuest {
+    fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Fault> {
+        let _par = KeepPar::new();
+        let mut address = address;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at_mut(in_page(address, rest.len()));
+            let at = locate(translate_read(address), address, part.len())?;
+            DirectMap.read(at, part);
+            address = address.wrapping_add(part.len() as u64);
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let _par = KeepPar::new();
+        let mut address = address;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(in_page(address, rest.len()));
+            let at = locate(translate_write(address), address, part.len())?;
+            DirectMap.write(at, part);
+            address = address.wrapping_add(part.len() as u64);
+            rest = after;
+        }
+        Ok(())
+    }
+}
+
+/// Returns how many of `len` bytes from `address` are in its page.
+#[inline(always)]
+fn in_page(address: u64, len: usize) -> usize {
+    to_index(PAGE_SIZE - address % PAGE_SIZE).min(len)
+}
+
+/// Turns what `PAR_EL1` says of `address` into where its bytes are.
+#[inline(always)]
+fn locate(par: u64, address: u64, len: usize) -> Result<MachineAddr, Fault> {
+    const FAILED: u64 = 1;
+    const FRAME: u64 = 0xf_ffff_ffff_f000;
+    let at = MachineAddr::new(par & FRAME | (address % PAGE_SIZE));
+    if par & FAILED == 0 && DirectMap.covers(at, len) { Ok(at) } else { Err(Fault) }
+}
+
+#[inline(always)]
+fn translate_read(address: u64) -> u64 {
+    // SAFETY: translating an address changes only `PAR_EL1`, which `KeepPar` puts back.
+    unsafe { asm!("at s12e1r, {}", in(reg) address, options(nostack, preserves_flags)) };
+    isb();
+    PAR_EL1.get()
+}
+
+#[inline(always)]
+fn translate_write(address: u64) -> u64 {
+    // SAFETY: translating an address changes only `PAR_EL1`, which `KeepPar` puts back.
+    unsafe { asm!("at s12e1w, {}", in(reg) address, options(nostack, preserves_flags)) };
+    isb();
+    PAR_EL1.get()
+}
+
+/// Puts the guest's own `PAR_EL1` back when dropped: the guest may be between its translation and reading it.
+struct KeepPar(u64);
+
+impl KeepPar {
+    #[inline(always)]
+    fn new() -> Self {
+        Self(PAR_EL1.get())
+    }
+}
+
+impl Drop for KeepPar {
+    #[inline(always)]
+    fn drop(&mut self) {
+        PAR_EL1.set(self.0);
+    }
+}

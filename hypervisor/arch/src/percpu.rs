@@ -1,0 +1,91 @@
+//! What each processor has of its own, found through `TPIDR_EL2`.
+
+use crate::regs::{Readable, TPIDR_EL2, Writeable};
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hv_core::ids::CpuId;
+
+/// The most processors that can run at once.
+pub const MAX_CPUS: usize = 16;
+
+/// What the low-level code keeps for one processor. `vectors.S` knows the layout.
+#[repr(C, align(64))]
+pub(crate) struct CpuBlock {
+    /// The top of the stack on which a fault of the hypervisor itself is reported.
+    pub(crate) emergency_stack: AtomicU64,
+    /// Faults taken so far; a second one halts silently.
+    pub(crate) faults: AtomicU64,
+    /// The number of this processor, as an index into `BLOCKS`.
+    number: AtomicU64,
+    /// Its affinity, as `MPIDR_EL1` has it.
+    affinity: AtomicU64,
+}
+
+static BLOCKS: [CpuBlock; MAX_CPUS] = [const {
+    CpuBlock {
+        emergency_stack: AtomicU64::new(0),
+        faults: AtomicU64::new(0),
+        number: AtomicU64::new(0),
+        affinity: AtomicU64::new(u64::MAX),
+    }
+}; MAX_CPUS];
+
+/// Returns the number of the processor this runs on.
+#[inline(always)]
+pub fn this_cpu() -> CpuId {
+    let number = this_block().number.load(Ordering::Relaxed);
+    CpuId(u32::try_from(number).unwrap_or(0))
+}
+
+/// Returns the affinity (Aff3.Aff2.Aff1.Aff0 as in `MPIDR_EL1`) of a processor that has started.
+pub fn affinity(cpu: CpuId) -> Option<u64> {
+    let affinity = BLOCKS.get(cpu.index())?.affinity.load(Ordering::Relaxed);
+    (affinity != u64::MAX).then_some(affinity)
+}
+
+#[inline(always)]
+fn this_block() -> &'static CpuBlock {
+    let address =
+        core::ptr::with_exposed_provenance::<CpuBlock>(hv_core::addr::to_index(TPIDR_EL2.get()));
+    // SAFETY: `claim` put the address of an element of `BLOCKS` there before anything else ran.
+    unsafe { &*address }
+}
+
+/// Makes this processor number `cpu`.
+///
+/// # Panics
+///
+/// If there are not that many.
+pub(crate) fn claim(cpu: CpuId, affinity: u64, emergency_stack: u64) {
+    let block = BLOCKS.get(cpu.index()).expect("a processor beyond MAX_CPUS is never started");
+    block.number.store(u64::from(cpu.0), Ordering::Relaxed);
+    block.affinity.store(affinity, Ordering::Relaxed);
+    block.emergency_stack.store(emergency_stack, Ordering::Relaxed);
+    TPIDR_EL2.set(core::ptr::from_ref(block).expose_provenance() as u64);
+}
+
+/// One `T` for each processor, of which a processor sees only its own.
+pub struct PerCpu<T>([T; MAX_CPUS]);
+
+// SAFETY: `this` hands a processor only its own element, and execution never moves between
+// processors, so an element is used by one processor alone; being used there needs `T: Send`.
+unsafe impl<T: Send> Sync for PerCpu<T> {}
+
+impl<T> PerCpu<T> {
+    /// Takes the elements, that of processor 0 first.
+    pub const fn new(elements: [T; MAX_CPUS]) -> Self {
+        Self(elements)
+    }
+
+    /// Returns this processor's element.
+    #[inline(always)]
+    pub fn this(&self) -> &T {
+        self.0.get(this_cpu().index()).expect("a processor's number is below MAX_CPUS")
+    }
+}
+
+impl<T> fmt::Debug for PerCpu<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PerCpu")
+    }
+}

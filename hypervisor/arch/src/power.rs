@@ -1,0 +1,61 @@
+//! Turning things on and off: processors and the machine (PSCI), and sleeping until an interrupt.
+
+use crate::boot;
+use crate::regs::IsrEl1;
+use core::arch::asm;
+use hv_core::ids::CpuId;
+use smccc::{Smc, psci};
+
+/// Why a processor did not start.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StartError {
+    /// More processors than `MAX_CPUS`.
+    TooMany,
+    /// The firmware refused, with this PSCI error.
+    Firmware(psci::Error),
+}
+
+/// Starts the processor whose affinity is `affinity` as number `cpu`; it runs `main`, which must be
+/// the same function for every processor.
+pub fn start_cpu(affinity: u64, cpu: CpuId, main: fn(CpuId) -> !) -> Result<(), StartError> {
+    if cpu.index() >= crate::MAX_CPUS {
+        return Err(StartError::TooMany);
+    }
+    let entry = boot::prepare_secondary(main);
+    crate::barrier::dsb_sy();
+    psci::cpu_on::<Smc>(affinity, entry.raw(), u64::from(cpu.0)).map_err(StartError::Firmware)
+}
+
+/// Turns the machine off.
+pub fn system_off() -> ! {
+    // The call returns only if the firmware cannot do it; then standing still is what is left.
+    let _ = psci::system_off::<Smc>();
+    halt()
+}
+
+/// Restarts the machine.
+pub fn system_reset() -> ! {
+    let _ = psci::system_reset::<Smc>();
+    halt()
+}
+
+/// Stops this processor for good.
+pub fn halt() -> ! {
+    loop {
+        wait_for_interrupt();
+    }
+}
+
+/// Sleeps until an interrupt is pending; it stays pending, to be acknowledged by the caller.
+#[inline]
+pub fn wait_for_interrupt() {
+    // SAFETY: the instruction only waits; the barrier completes what others may be waiting for.
+    unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
+}
+
+/// Says whether a physical interrupt waits for this processor: long work should stop and let it in.
+#[inline(always)]
+pub fn interrupt_pending() -> bool {
+    const IRQ_OR_FIQ: u64 = 0b11 << 6;
+    IsrEl1::get() & IRQ_OR_FIQ != 0
+}
