@@ -1,3 +1,81 @@
-//! The project's commands: build, check, test, run, bench.
+//! The project's commands: build, check, test, run, bench. Decides what each needs to be built first; acts by calling cargo, QEMU and `scripts/rootfs/make`.
 
-fn main() {}
+mod compile;
+mod dom0;
+mod image;
+mod machine;
+mod process;
+mod qemu;
+mod serial;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use machine::MachineArgs;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds the hypervisor (target/dist/qemu-virt.img) and the toolstack (target/dist/bin/)
+    Build,
+    /// Makes Dom0's disk with the toolstack on it (target/dist/dom0.ext4)
+    Image,
+    /// Boots Dom0 to a prompt on this terminal (Ctrl-A X ends QEMU)
+    Run {
+        #[command(flatten)]
+        machine: MachineArgs,
+    },
+    /// Like run, but waits for a debugger on port 1234
+    Gdb {
+        #[command(flatten)]
+        machine: MachineArgs,
+    },
+    /// Boots Dom0, runs each COMMAND at its prompt, prints what it says, powers off
+    Dom0 {
+        #[command(flatten)]
+        machine: MachineArgs,
+        /// Seconds that each command may take
+        #[arg(long, default_value_t = 60)]
+        limit: u64,
+        /// Shell commands, each one argument
+        #[arg(required = true)]
+        commands: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Build => compile::everything(),
+        Command::Image => image::with_toolstack().map(drop),
+        Command::Run { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::None),
+        Command::Gdb { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::Waits),
+        Command::Dom0 { machine, limit, commands } => {
+            let mut session = dom0::Session::boot(&machine.prepare()?, "dom0")?;
+            for command in &commands {
+                println!("dom0:~# {command}");
+                let outcome = session.run(command, Duration::from_secs(limit))?;
+                print!("{}", outcome.output);
+                println!("(status {})", outcome.status);
+            }
+            session.power_off()
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Builds what ships: the hypervisor as a raw arm64 `Image`, the toolstack as static binaries.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::{cargo, dist, llvm_tool, output, run, say};
+
+/// The target of the hypervisor and of bare-metal guests.
+pub(crate) const BARE_METAL: &str = "aarch64-unknown-none-softfloat";
+const STATIC_LINUX: &str = "aarch64-unknown-linux-musl";
+const PLATFORM: &str = "platform-qemu-virt";
+const TOOLSTACK: [&str; 3] = ["xenstore", "xenconsoled", "xl"];
+
+/// Builds the hypervisor and the toolstack.
+pub(crate) fn everything() -> Result<()> {
+    hypervisor()?;
+    toolstack()?;
+    Ok(())
+}
+
+/// Builds the hypervisor; returns the raw image's path.
+pub(crate) fn hypervisor() -> Result<PathBuf> {
+    say("building the hypervisor");
+    let elf = executables(&[PLATFORM], BARE_METAL)?.pop().context("the platform has no binary")?;
+    let image = dist().join("qemu-virt.img");
+    raw_image(&elf, &image)?;
+    fs::copy(&elf, dist().join("qemu-virt.elf"))?;
+    Ok(image)
+}
+
+/// Turns an ELF file into the bytes a boot loader copies to memory.
+pub(crate) fn raw_image(elf: &Path, image: &Path) -> Result<()> {
+    fs::create_dir_all(dist())?;
+    run(Command::new(llvm_tool("llvm-objcopy")?).args(["-O", "binary"]).arg(elf).arg(image))
+}
+
+/// Builds the toolstack; returns the paths of its stripped binaries.
+pub(crate) fn toolstack() -> Result<Vec<PathBuf>> {
+    say("building the toolstack");
+    let bin = dist().join("bin");
+    fs::create_dir_all(&bin)?;
+    let strip = llvm_tool("llvm-strip")?;
+    let mut installed = Vec::new();
+    for built in executables(&TOOLSTACK, STATIC_LINUX)? {
+        let to = bin.join(built.file_name().context("a binary without a name")?);
+        run(Command::new(&strip).arg("-o").arg(&to).arg(&built))?;
+        installed.push(to);
+    }
+    Ok(installed)
+}
+
+/// Builds packages for a target and returns the executables that came of it.
+pub(crate) fn executables(packages: &[&str], target: &str) -> Result<Vec<PathBuf>> {
+    let mut command = cargo();
+    command.args(["build", "--release", "--quiet", "--bins", "--target", target]);
+    command.arg("--message-format=json-render-diagnostics");
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    let mut found = Vec::new();
+    for line in output(&mut command)?.lines() {
+        let message: Value = serde_json::from_str(line).context("cargo's messages are JSON")?;
+        if let Some(path) = message.get("executable").and_then(Value::as_str) {
+            found.push(PathBuf::from(path));
+        }
+    }
+    if found.is_empty() {
+        bail!("nothing was built of {}", packages.join(", "));
+    }
+    Ok(found)
+}

@@ -1,0 +1,146 @@
+//! Dom0's disk: the base from Debian packages, made once and cached by what it is made of, and a copy of it with our toolstack added, made in a second.
+
+use anyhow::{Context, Result, bail};
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::compile;
+use crate::process::{cache, dist, root, run, say};
+
+/// The files Dom0 boots from.
+pub(crate) struct Dom0Image {
+    pub(crate) disk: PathBuf,
+    pub(crate) kernel: PathBuf,
+    pub(crate) initrd: PathBuf,
+    /// Debian's hypervisor.
+    pub(crate) xen: PathBuf,
+}
+
+/// Makes the base image unless one of the same recipe is there.
+pub(crate) fn base() -> Result<Dom0Image> {
+    let recipe = root().join("scripts/rootfs");
+    let here = cache().join(format!("rootfs-{:016x}", recipe_hash(&recipe)?));
+    if !here.join("complete").exists() {
+        say("making Dom0's image (once; kept in target/cache)");
+        run(Command::new(recipe.join("make")).arg(&here))?;
+        fs::write(here.join("complete"), "")?;
+    }
+    Ok(Dom0Image {
+        disk: here.join("dom0.ext4"),
+        kernel: here.join("vmlinuz"),
+        initrd: here.join("dom0-initrd.img"),
+        xen: here.join("xen"),
+    })
+}
+
+/// Makes the image with our toolstack in /usr/sbin and our hotplug scripts in /etc/xen/scripts.
+pub(crate) fn with_toolstack() -> Result<Dom0Image> {
+    let base = base()?;
+    let mut files = Vec::new();
+    for binary in compile::toolstack()? {
+        let to = format!("/usr/sbin/{}", file_name(&binary)?);
+        files.push((binary, to));
+    }
+    for script in listed(&root().join("dom0-toolstack/hotplug"))? {
+        let to = format!("/etc/xen/scripts/{}", file_name(&script)?);
+        files.push((script, to));
+    }
+    let disk = dist().join("dom0.ext4");
+    run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(&base.disk).arg(&disk))?;
+    add_files(&disk, &files)?;
+    Ok(Dom0Image { disk, ..base })
+}
+
+/// Puts executable files on an ext4 image, replacing what has their names.
+fn add_files(disk: &Path, files: &[(PathBuf, String)]) -> Result<()> {
+    let mut script = String::new();
+    for (from, to) in files {
+        let from = from.to_str().context("a path that is not text")?;
+        script.push_str(&format!("rm {to}\nwrite {from} {to}\n"));
+        script.push_str(&format!("set_inode_field {to} mode 0100755\n"));
+        script.push_str(&format!("set_inode_field {to} uid 0\nset_inode_field {to} gid 0\n"));
+    }
+    let mut debugfs = Command::new("debugfs")
+        .args(["-w", "-f", "-"])
+        .arg(disk)
+        .env("PATH", path_with_sbin())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("debugfs cannot be started; is e2fsprogs installed?")?;
+    debugfs.stdin.take().context("debugfs has no input")?.write_all(script.as_bytes())?;
+    let output = debugfs.wait_with_output()?;
+    // debugfs always ends with status 0: removing what was not there is fine, anything else is not.
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    let serious = complaints
+        .lines()
+        .find(|line| !line.starts_with("debugfs ") && !line.starts_with("rm: File not found"));
+    match serious {
+        Some(line) => bail!("debugfs on {}: {line}", disk.display()),
+        None => Ok(()),
+    }
+}
+
+/// Returns the search path with the directories of administrators' tools, which a plain user's may lack.
+fn path_with_sbin() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
+}
+
+fn file_name(path: &Path) -> Result<&str> {
+    path.file_name().and_then(|name| name.to_str()).context("a file without a name")
+}
+
+fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
+    if !directory.exists() {
+        return Ok(Vec::new());
+    }
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        paths.push(entry?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Sums up everything under the recipe's directory, documentation aside.
+fn recipe_hash(directory: &Path) -> Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    hash_tree(directory, &mut hasher)?;
+    Ok(hasher.finish())
+}
+
+fn hash_tree(directory: &Path, hasher: &mut DefaultHasher) -> Result<()> {
+    for path in listed(directory)? {
+        if path.extension().is_some_and(|extension| extension == "md") {
+            continue;
+        }
+        file_name(&path)?.hash(hasher);
+        if path.is_dir() {
+            hash_tree(&path, hasher)?;
+        } else {
+            fs::read(&path).with_context(|| path.display().to_string())?.hash(hasher);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipes_documentation_does_not_change_what_is_made() {
+        let recipe = tempfile::tempdir().unwrap();
+        fs::write(recipe.path().join("make"), "one").unwrap();
+        let first = recipe_hash(recipe.path()).unwrap();
+        fs::write(recipe.path().join("README.md"), "words").unwrap();
+        assert_eq!(recipe_hash(recipe.path()).unwrap(), first);
+        fs::write(recipe.path().join("make"), "two").unwrap();
+        assert_ne!(recipe_hash(recipe.path()).unwrap(), first);
+    }
+}

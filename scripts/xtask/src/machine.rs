@@ -1,0 +1,159 @@
+//! What machine to boot, as the command line or a scenario says it. Decides defaults; `qemu` acts.
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use std::path::PathBuf;
+
+use crate::{compile, image};
+
+/// Which hypervisor runs below Dom0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Hypervisor {
+    /// This project's.
+    Domus,
+    /// Debian's Xen, for comparison.
+    Xen,
+}
+
+/// Whose xenstored, xenconsoled and xl Dom0 uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Tools {
+    /// This project's.
+    Domus,
+    /// Debian's, in C.
+    Debian,
+}
+
+/// The machine's shape.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct MachineArgs {
+    /// The hypervisor below Dom0
+    #[arg(long, value_enum, default_value = "domus")]
+    pub(crate) hypervisor: Hypervisor,
+    /// Whose Xen tools Dom0 uses
+    #[arg(long, value_enum, default_value = "domus")]
+    pub(crate) tools: Tools,
+    /// Physical CPUs
+    #[arg(long, default_value_t = 2)]
+    pub(crate) cpus: u32,
+    /// Memory of the machine, in MiB
+    #[arg(long, default_value_t = 2048)]
+    pub(crate) memory: u32,
+    /// Dom0's virtual CPUs
+    #[arg(long, default_value_t = 1)]
+    pub(crate) vcpus: u32,
+    /// Dom0's memory, in MiB
+    #[arg(long, default_value_t = 768)]
+    pub(crate) dom0_memory: u32,
+    /// Counts instructions instead of nanoseconds: slower to watch, the same every time
+    #[arg(long)]
+    pub(crate) icount: bool,
+    /// More words for the hypervisor's command line
+    #[arg(long, default_value = "")]
+    pub(crate) append: String,
+    /// More words for Dom0's command line
+    #[arg(long, default_value = "")]
+    pub(crate) dom0_append: String,
+    /// One more argument for QEMU; may be repeated
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) qemu: Vec<String>,
+}
+
+/// A machine with everything it boots from made.
+pub(crate) struct Machine {
+    pub(crate) args: MachineArgs,
+    pub(crate) hypervisor: PathBuf,
+    pub(crate) dom0: image::Dom0Image,
+}
+
+impl Default for MachineArgs {
+    fn default() -> Self {
+        Self {
+            hypervisor: Hypervisor::Domus,
+            tools: Tools::Domus,
+            cpus: 2,
+            memory: 2048,
+            vcpus: 1,
+            dom0_memory: 768,
+            icount: false,
+            append: String::new(),
+            dom0_append: String::new(),
+            qemu: Vec::new(),
+        }
+    }
+}
+
+impl MachineArgs {
+    /// Changes one property, given as a scenario writes it: `vcpus=4`.
+    pub(crate) fn set(&mut self, property: &str) -> Result<()> {
+        let (name, value) = property.split_once('=').context("expected NAME=VALUE")?;
+        let number = || value.parse::<u32>().with_context(|| format!("{name}: not a number"));
+        match name {
+            "cpus" => self.cpus = number()?,
+            "vcpus" => self.vcpus = number()?,
+            "memory" => self.memory = number()?,
+            "dom0_memory" => self.dom0_memory = number()?,
+            _ => bail!("unknown property {name}: cpus, vcpus, memory or dom0_memory"),
+        }
+        Ok(())
+    }
+
+    /// Builds what the machine needs.
+    pub(crate) fn prepare(self) -> Result<Machine> {
+        let dom0 = match self.tools {
+            Tools::Domus => image::with_toolstack()?,
+            Tools::Debian => image::base()?,
+        };
+        let hypervisor = match self.hypervisor {
+            Hypervisor::Domus => compile::hypervisor()?,
+            Hypervisor::Xen => dom0.xen.clone(),
+        };
+        Ok(Machine { args: self, hypervisor, dom0 })
+    }
+
+    /// Returns the hypervisor's command line.
+    pub(crate) fn hypervisor_line(&self) -> String {
+        let mut line = format!("dom0_mem={}M dom0_max_vcpus={}", self.dom0_memory, self.vcpus);
+        if self.hypervisor == Hypervisor::Xen {
+            line.push_str(" console=dtuart");
+        }
+        with_more(line, &self.append)
+    }
+
+    /// Returns Dom0's command line.
+    pub(crate) fn dom0_line(&self) -> String {
+        let mut line = String::from("console=hvc0 quiet");
+        if self.tools == Tools::Debian {
+            line.push_str(" tools=debian");
+        }
+        with_more(line, &self.dom0_append)
+    }
+}
+
+fn with_more(mut line: String, more: &str) -> String {
+    if !more.is_empty() {
+        line.push(' ');
+        line.push_str(more);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_property_of_a_scenario_changes_the_machine() {
+        let mut machine = MachineArgs::default();
+        machine.set("vcpus=4").unwrap();
+        assert_eq!(machine.hypervisor_line(), "dom0_mem=768M dom0_max_vcpus=4");
+        assert!(machine.set("vcpus=four").is_err());
+        assert!(machine.set("colour=red").is_err());
+    }
+
+    #[test]
+    fn debians_tools_are_asked_for_on_dom0s_command_line() {
+        let machine = MachineArgs { tools: Tools::Debian, ..MachineArgs::default() };
+        assert_eq!(machine.dom0_line(), "console=hvc0 quiet tools=debian");
+    }
+}

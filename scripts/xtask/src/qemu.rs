@@ -1,0 +1,79 @@
+//! The QEMU command line of a machine.
+
+use anyhow::{Context, Result, bail};
+use std::process::Command;
+
+use crate::machine::Machine;
+use crate::process::say;
+
+/// Whether the machine starts at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Debugger {
+    None,
+    /// Stops before the first instruction until a debugger on port 1234 says go.
+    Waits,
+}
+
+// Where the boot modules are put, clear of where QEMU puts the hypervisor and the device tree.
+const KERNEL_ADDRESS: u64 = 0x4900_0000;
+const INITRD_ADDRESS: u64 = 0x5200_0000;
+
+/// Boots a machine on this terminal, until it or the user ends it.
+pub(crate) fn interactive(machine: &Machine, debugger: Debugger) -> Result<()> {
+    let mut command = command(machine)?;
+    command.args(["-serial", "mon:stdio"]);
+    if debugger == Debugger::Waits {
+        command.args(["-S", "-s"]);
+        say(
+            "waiting for a debugger: gdb-multiarch -ex 'target remote :1234' target/dist/qemu-virt.elf",
+        );
+    }
+    say("booting (Ctrl-A X ends QEMU)");
+    let status = command.status().context("qemu-system-aarch64 cannot be started")?;
+    if !status.success() {
+        bail!("QEMU ended with {status}");
+    }
+    Ok(())
+}
+
+/// Returns the command that boots a machine; its serial port is for the caller to connect.
+pub(crate) fn command(machine: &Machine) -> Result<Command> {
+    let args = &machine.args;
+    let mut command = Command::new("qemu-system-aarch64");
+    command.args(["-machine", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a72"]);
+    command.args(["-smp", &args.cpus.to_string(), "-m", &format!("{}M", args.memory)]);
+    command.args(["-display", "none", "-no-reboot"]);
+    if args.icount {
+        command.args(["-icount", "shift=0,sleep=off"]);
+    }
+    command.arg("-kernel").arg(&machine.hypervisor).args(["-append", &args.hypervisor_line()]);
+    let kernel = machine.dom0.kernel.display();
+    let initrd = machine.dom0.initrd.display();
+    command.arg("-device").arg(format!(
+        "guest-loader,addr={KERNEL_ADDRESS:#x},kernel={kernel},bootargs={}",
+        quoted(&args.dom0_line())
+    ));
+    command.arg("-device").arg(format!("guest-loader,addr={INITRD_ADDRESS:#x},initrd={initrd}"));
+    let disk = machine.dom0.disk.display();
+    // What Dom0 writes is gone when QEMU ends.
+    command.args(["-drive", &format!("file={disk},if=none,id=root,format=raw,snapshot=on")]);
+    command.args(["-device", "virtio-blk-device,drive=root"]);
+    command.args(["-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net"]);
+    command.args(&args.qemu);
+    Ok(command)
+}
+
+/// Doubles the commas, which separate QEMU's properties.
+fn quoted(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_in_a_command_line_stays_in_its_property() {
+        assert_eq!(quoted("console=hvc0,115200"), "console=hvc0,,115200");
+    }
+}
