@@ -1,5 +1,6 @@
 //! A domain: ports, grants, memory, interrupts, virtual processors and a life.
 
+pub mod create;
 pub mod runstate;
 pub mod time;
 pub mod vcpu;
@@ -7,12 +8,13 @@ pub mod vcpu;
 use crate::lock::Lock;
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::AtomicU32;
 use hv_core::addr::MachineAddr;
 use hv_core::evtchn::PortTable;
 use hv_core::grant::GrantTable;
 use hv_core::ids::{DomId, Irq, VcpuId};
 use hv_core::lifecycle::Lifecycle;
-use hv_core::p2m::P2m;
+use hv_core::p2m::{P2m, Vmid};
 use hv_core::vgic::Vgic;
 use spin::Once;
 use vcpu::Vcpu;
@@ -65,6 +67,10 @@ pub struct Domain {
     pub shared_info: MachineAddr,
     /// Its name for the tools (`XEN_DOMCTL_setdomainhandle`).
     pub handle: Lock<[u8; 16]>,
+    /// What marks its translations in the TLBs, once it has run.
+    pub vmid: Lock<Option<Vmid>>,
+    /// The virtual processor of this domain that last ran on each processor.
+    pub last_vcpu: Vec<AtomicU32>,
     /// Seconds its wall clock differs from the host's (`XEN_DOMCTL_settimeoffset`).
     pub time_offset: Lock<i64>,
 }
@@ -78,6 +84,13 @@ impl Domain {
     /// Returns all virtual processors.
     pub fn vcpus(&self) -> &[Vcpu] {
         self.vcpus.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns what marks its translations in the TLBs: the value of `VTTBR_EL2`; nothing if it has
+    /// never run, so that no TLB knows it.
+    pub fn tag(&self, p2m: &P2m) -> Option<u64> {
+        let vmid = (*self.vmid.lock())?;
+        Some(p2m.root().base().raw() | u64::from(vmid.number()) << 48)
     }
 
     /// Says whether the domain may ask what only the control domain may.

@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering;
 use hv_core::evtchn::{Arrival, Delivery, Notify, Virq};
 use hv_core::ids::{CpuId, DomId, VcpuId};
 use hv_core::lifecycle::{Change, ShutdownReason};
+use hv_core::p2m::{Flush, P2m, Released, Stale};
 use hv_core::sched::{Hold, Kick};
 use hv_core::vgic::{self, HardwareWork};
 
@@ -69,6 +70,16 @@ impl Hypervisor {
             let mask = self.machine.priority_mask();
             domain.vgic.lock().deliverable(vcpu.who.vcpu, &Lists::default(), mask)
         });
+    }
+
+    /// Carries out a change of the domain's translations, whose lock the caller holds. The frames that
+    /// come back are in no TLB any more and can be let go of.
+    pub fn flush(&self, domain: &Domain, p2m: &P2m, flush: Flush) -> Released {
+        let tag = domain.tag(p2m);
+        flush.carry_out(self.machine.memory(), |stale| match tag {
+            Some(tag) => self.machine.flush_stage2(tag, stale),
+            None => self.machine.flush_stage2(0, Stale::Written),
+        })
     }
 
     /// Wakes a virtual processor that waits, or interrupts it where it runs.

@@ -10,7 +10,7 @@
 //! 6. `Hypervisor::frames`
 //! 7. `Vcpu::context`: held by the processor it is loaded on, for as long as it is; others take it
 //!    only when the scheduler says that it is not loaded
-//! 8. `Domain::vgic`
+//! 8. `Domain::vgic`, `Domain::vmid`
 //! 9. `Hypervisor::scheduler`
 //! 10. `Processor::timers`
 //! 11. the console's
@@ -28,7 +28,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::HashMap;
 use hv_core::frames::Frames;
 use hv_core::ids::{CpuId, DomId, VcpuRef};
-use hv_core::p2m::vmid::Vmids;
+use hv_core::p2m::Vmids;
 use hv_core::sched::Scheduler;
 use hv_core::timer_queue::TimerQueue;
 
@@ -49,6 +49,8 @@ pub struct Host {
     pub ipa_bits: u8,
     /// Number of shared peripheral interrupts of the host's GIC.
     pub spis: u32,
+    /// The serial port's interrupt.
+    pub serial_irq: Option<hv_core::ids::Irq>,
     /// `clock-frequency` of the host's timer node, in hertz; 0 if it has none.
     pub timer_node_frequency: u32,
 }

@@ -14,7 +14,9 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use hv_arch::ExitReason;
+use hv_arch::stage2::{self, Space};
 use hv_core::ids::{VcpuId, VcpuRef};
+use hv_core::p2m::TlbReset;
 use hv_core::time::Nanos;
 use hv_core::timer_queue::{Timer, TimerKind};
 
@@ -170,7 +172,7 @@ impl Runner {
         let Some(domain) = self.hv.domain(who.dom) else { return false };
         let Some(vcpu) = domain.vcpu(who.vcpu) else { return false };
         let Some(mut context) = vcpu.context.lock().take() else { return false };
-        self.hv.activate(&domain);
+        self.hv.activate(&domain, who.vcpu);
         // The timer's interrupt must be as the guest has it before the timer is started.
         irq::loading(self.hv, &domain, who.vcpu);
         context.load();
@@ -196,5 +198,29 @@ impl Runner {
         }
         let kick = self.hv.scheduler.lock().saved(sched, self.hv.machine.now());
         self.hv.kick_cpu(kick);
+    }
+}
+
+impl Hypervisor {
+    /// Makes `domain`'s memory what this processor's guest sees.
+    fn activate(&self, domain: &Domain, vcpu: VcpuId) {
+        let cpu = self.machine.this_cpu();
+        let root = domain.p2m.lock().root();
+        let (vmid, reset) = {
+            let mut current = domain.vmid.lock();
+            let (vmid, reset) = self.vmids.lock().enter(cpu, *current);
+            *current = Some(vmid);
+            (vmid, reset)
+        };
+        if reset == TlbReset::All {
+            self.machine.flush_all_guests();
+        }
+        stage2::activate(Space::new(root.base(), vmid.number()));
+        // Virtual processors share a VMID, but may mean different things by an address and an ASID.
+        if let Some(last) = domain.last_vcpu.get(cpu.index())
+            && last.swap(vcpu.0, Ordering::Relaxed) != vcpu.0
+        {
+            stage2::flush_local_stage1();
+        }
     }
 }

@@ -1,0 +1,178 @@
+//! Making a domain: everything it has before its memory and its first instruction.
+//!
+//! Dom0 and every guest are made here; what differs is in the [`Request`].
+
+use crate::domain::vcpu::Vcpu;
+use crate::domain::{Domain, PARAMETERS, Settings};
+use crate::lock::Lock;
+use crate::machine::VcpuContext;
+use crate::state::Hypervisor;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::AtomicU32;
+use hv_core::evtchn::PortTable;
+use hv_core::frames::FramesError;
+use hv_core::grant::{GrantTable, Limits};
+use hv_core::ids::{DomId, Irq, VcpuId, VcpuRef};
+use hv_core::lifecycle::Lifecycle;
+use hv_core::memory::FrameMemory;
+use hv_core::p2m::{P2m, P2mConfig, P2mError};
+use hv_core::sched::Hold;
+use hv_core::vgic::{self, Layout, Vgic, VgicConfig};
+use hypercall_abi::errno::Errno;
+use spin::Once;
+
+/// The virtual timer's interrupt, which every domain has as its own.
+const VIRTUAL_TIMER: Irq = Irq::ppi(11);
+/// Marks a processor that no virtual one of the domain has run on.
+const NOBODY: u32 = u32::MAX;
+
+/// What a domain is to be.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its number, which nobody else has.
+    pub id: DomId,
+    /// What does not change later.
+    pub settings: Settings,
+    /// The highest event channel port it may open.
+    pub max_port: u32,
+    /// How large its grant table may grow.
+    pub grants: Limits,
+    /// Its name for the tools.
+    pub handle: [u8; 16],
+    /// Where it sees its interrupt controller.
+    pub layout: Layout,
+    /// How many frames it may own.
+    pub frame_limit: u64,
+}
+
+/// Why a domain could not be made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CreateError {
+    /// There is a domain of this number.
+    Exists,
+    /// No memory for what it needs in the hypervisor.
+    NoMemory,
+    /// Its virtual processors exist already, or another number of them was agreed on.
+    WrongVcpus,
+}
+
+impl From<CreateError> for Errno {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Exists => Self::EEXIST,
+            CreateError::NoMemory => Self::ENOMEM,
+            CreateError::WrongVcpus => Self::EINVAL,
+        }
+    }
+}
+
+impl From<FramesError> for CreateError {
+    fn from(_: FramesError) -> Self {
+        Self::NoMemory
+    }
+}
+
+impl From<P2mError> for CreateError {
+    fn from(_: P2mError) -> Self {
+        Self::NoMemory
+    }
+}
+
+impl Hypervisor {
+    /// Makes a domain without memory or virtual processors, paused once, and puts it on the list.
+    pub fn create_domain(&self, request: Request) -> Result<Arc<Domain>, CreateError> {
+        let id = request.id;
+        if self.domain(id).is_some() {
+            return Err(CreateError::Exists);
+        }
+        self.frames.lock().open(id, request.frame_limit);
+        let made = self.make_domain(request);
+        if made.is_err() {
+            self.frames.lock().close(id);
+        }
+        let domain = Arc::new(made?);
+        let mut domains = self.domains.lock();
+        if domains.contains_key(&id) {
+            // Only two requests for one number at once lead here: control operations are serialised.
+            return Err(CreateError::Exists);
+        }
+        domains.insert(id, Arc::clone(&domain));
+        drop(domains);
+        let wallclock = *self.wallclock.lock();
+        domain.write_wallclock(&self.machine, wallclock);
+        Ok(domain)
+    }
+
+    fn make_domain(&self, request: Request) -> Result<Domain, CreateError> {
+        let Request { id, settings, max_port, grants, handle, layout, .. } = request;
+        let memory = self.machine.memory();
+        let config = P2mConfig::new(self.host.ipa_bits);
+        let (shared_info, p2m) = {
+            let mut frames = self.frames.lock();
+            let shared = frames.alloc_shared(id)?.first;
+            match P2m::new(memory, &mut *frames, config) {
+                Ok(p2m) => (shared, p2m),
+                Err(error) => {
+                    let _: hv_core::frames::Put = frames.put(shared);
+                    return Err(error.into());
+                }
+            }
+        };
+        memory.zero(shared_info);
+        let shared_info = shared_info.base();
+        let mut vgic =
+            Vgic::new(VgicConfig { vcpus: settings.max_vcpus, spis: settings.spis, layout });
+        // A private interrupt asks nothing of the physical distributor.
+        let _: vgic::HardwareWork = vgic.assign_hardware(VIRTUAL_TIMER);
+        Ok(Domain {
+            id,
+            ports: Lock::new(PortTable::new(id, max_port, settings.max_vcpus, shared_info)),
+            grants: Lock::new(GrantTable::new(grants)),
+            p2m: Lock::new(p2m),
+            vgic: Lock::new(vgic),
+            life: Lock::new(Lifecycle::default()),
+            vcpus: Once::new(),
+            parameters: Lock::new([0; PARAMETERS]),
+            shared_info,
+            handle: Lock::new(handle),
+            time_offset: Lock::new(0),
+            vmid: Lock::new(None),
+            last_vcpu: self.processors.iter().map(|_| AtomicU32::new(NOBODY)).collect(),
+            settings,
+        })
+    }
+
+    /// Makes the domain's `count` virtual processors, all switched off.
+    ///
+    /// Asking again for as many as there are changes nothing.
+    pub fn create_vcpus(&self, domain: &Domain, count: u32) -> Result<(), CreateError> {
+        if count != domain.settings.max_vcpus {
+            return Err(CreateError::WrongVcpus);
+        }
+        if !domain.vcpus().is_empty() {
+            return Ok(());
+        }
+        let now = self.machine.now();
+        let paused = domain.life.lock().is_paused();
+        let holds = if paused { Hold::DOWN | Hold::PAUSED } else { Hold::DOWN };
+        let make = |vcpu| {
+            let who = VcpuRef { dom: domain.id, vcpu: VcpuId(vcpu) };
+            let sched = self.scheduler.lock().add(who, holds, now);
+            Vcpu::new(who, sched, domain.fresh_context(who.vcpu, 0))
+        };
+        let vcpus: Vec<Vcpu> = (0..count).map(make).collect();
+        domain.vcpus.call_once(|| vcpus);
+        Ok(())
+    }
+}
+
+impl Domain {
+    /// Returns the registers of a virtual processor that starts at `pc`.
+    pub fn fresh_context(&self, vcpu: VcpuId, pc: u64) -> VcpuContext {
+        const MULTIPROCESSOR: u64 = 1 << 31;
+        let mut context = VcpuContext::new(pc, MULTIPROCESSOR | vgic::affinity(vcpu));
+        context.set_counter_offset(self.settings.counter_offset);
+        context
+    }
+}
