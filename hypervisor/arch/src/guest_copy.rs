@@ -4,7 +4,7 @@ use crate::barrier::isb;
 use crate::direct_map::DirectMap;
 use crate::regs::{PAR_EL1, Readable, Writeable};
 use core::arch::asm;
-use hv_core::addr::{MachineAddr, PAGE_SIZE, to_index};
+use hv_core::addr::{GuestAddr, MachineAddr, PAGE_SIZE, to_index};
 use hv_core::guest::{Fault, GuestMemory};
 use hv_core::memory::FrameMemory;
 
@@ -15,6 +15,18 @@ use hv_core::memory::FrameMemory;
 /// managed memory; a device is a fault.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadedGuest;
+
+impl LoadedGuest {
+    /// Returns the guest physical address of the guest virtual `address`, if its kernel may write there.
+    pub fn translate(&self, address: u64) -> Result<GuestAddr, Fault> {
+        let _par = KeepPar::new();
+        let par = translate_stage1(address);
+        if par & FAILED != 0 {
+            return Err(Fault);
+        }
+        Ok(GuestAddr::new(par & FRAME | (address % PAGE_SIZE)))
+    }
+}
 
 impl GuestMemory for LoadedGuest {
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Fault> {
@@ -46,6 +58,11 @@ impl GuestMemory for LoadedGuest {
     }
 }
 
+/// `PAR_EL1.F`: the address is not translated.
+const FAILED: u64 = 1;
+/// `PAR_EL1.PA`: where it is.
+const FRAME: u64 = 0xf_ffff_ffff_f000;
+
 /// Returns how many of `len` bytes from `address` are in its page.
 #[inline(always)]
 fn in_page(address: u64, len: usize) -> usize {
@@ -55,8 +72,6 @@ fn in_page(address: u64, len: usize) -> usize {
 /// Turns what `PAR_EL1` says of `address` into where its bytes are.
 #[inline(always)]
 fn locate(par: u64, address: u64, len: usize) -> Result<MachineAddr, Fault> {
-    const FAILED: u64 = 1;
-    const FRAME: u64 = 0xf_ffff_ffff_f000;
     let at = MachineAddr::new(par & FRAME | (address % PAGE_SIZE));
     if par & FAILED == 0 && DirectMap.covers(at, len) { Ok(at) } else { Err(Fault) }
 }
@@ -73,6 +88,14 @@ fn translate_read(address: u64) -> u64 {
 fn translate_write(address: u64) -> u64 {
     // SAFETY: translating an address changes only `PAR_EL1`, which `KeepPar` puts back.
     unsafe { asm!("at s12e1w, {}", in(reg) address, options(nostack, preserves_flags)) };
+    isb();
+    PAR_EL1.get()
+}
+
+#[inline(always)]
+fn translate_stage1(address: u64) -> u64 {
+    // SAFETY: translating an address changes only `PAR_EL1`, which `KeepPar` puts back.
+    unsafe { asm!("at s1e1w, {}", in(reg) address, options(nostack, preserves_flags)) };
     isb();
     PAR_EL1.get()
 }

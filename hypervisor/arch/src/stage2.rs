@@ -8,6 +8,7 @@ use crate::regs::{
 };
 use core::arch::asm;
 use hv_core::addr::{Gfn, MachineAddr};
+use hv_core::p2m::P2mConfig;
 
 /// The root of a domain's tables and the VMID that tags what is cached of them: `VTTBR_EL2`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,35 +19,34 @@ impl Space {
     pub const fn new(root: MachineAddr, vmid: u16) -> Self {
         Self(root.raw() | (vmid as u64) << 48)
     }
+
+    /// Takes the content of `VTTBR_EL2`.
+    pub const fn from_raw(vttbr: u64) -> Self {
+        Self(vttbr)
+    }
+
+    /// Returns the content of `VTTBR_EL2`.
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
 }
 
-/// The shape of stage-2 tables on this machine.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Geometry {
-    /// Bits of a guest physical address, as many as a machine address has.
-    pub address_bits: u32,
-    /// The level of the root: 0 or 1.
-    pub root_level: u32,
-    /// How many root tables there are, adjacent and aligned to their size together.
-    pub root_tables: u32,
-    /// Bits of a VMID: 8 or 16.
-    pub vmid_bits: u32,
-}
-
-/// Returns the shape of stage-2 tables (Arm ARM D8.2.6: up to sixteen roots are joined to save a level).
-pub fn geometry() -> Geometry {
-    let address_bits = match ID_AA64MMFR0_EL1.get() & 0xf {
+/// Returns the shape of stage-2 tables on this machine: guest addresses have as many bits as machine
+/// addresses, up to 48.
+pub fn config() -> P2mConfig {
+    P2mConfig::new(match ID_AA64MMFR0_EL1.get() & 0xf {
         0 => 32,
         1 => 36,
         2 => 40,
         3 => 42,
         4 => 44,
         _ => 48,
-    };
-    let vmid_bits = if (ID_AA64MMFR1_EL1.get() >> 4) & 0xf == 2 { 16 } else { 8 };
-    let (root_level, covered) = if address_bits > 43 { (0, 48) } else { (1, 39) };
-    let root_tables = 1 << u32::saturating_sub(address_bits, covered);
-    Geometry { address_bits, root_level, root_tables, vmid_bits }
+    })
+}
+
+/// Returns how many bits a VMID has: 8 or 16.
+pub fn vmid_bits() -> u8 {
+    if (ID_AA64MMFR1_EL1.get() >> 4) & 0xf == 2 { 16 } else { 8 }
 }
 
 /// Makes `space` what the guest on this processor sees.
@@ -64,21 +64,20 @@ pub fn active() -> Space {
     Space(VTTBR_EL2.get())
 }
 
-/// Makes every processor forget what it caches of `count` pages of `space` from `first`; earlier stores to
-/// the tables are complete by then.
-pub fn flush(space: Space, first: Gfn, count: u64) {
-    /// Beyond this, forgetting everything is quicker.
+/// Makes every processor forget what it caches of `count` guest frames of `space` from `first`, where each
+/// cached translation covers at least 2^`order`; earlier stores to the tables are complete by then.
+pub fn flush(space: Space, first: Gfn, count: u64, order: u8) {
+    /// With more to forget one by one, forgetting everything is quicker.
     const MANY: u64 = 512;
     dsb_ishst();
+    let steps = (count >> order).max(1);
     in_space(space, || {
-        if count > MANY {
+        if steps > MANY {
             forget_space();
             return;
         }
-        for page in 0..count {
-            if let Some(gfn) = first.checked_add(page) {
-                forget_page(gfn.number());
-            }
+        for step in 0..steps {
+            forget_page(first.number().wrapping_add(step << order));
         }
         // Entries that combine both stages are found by virtual address only: forget them all.
         dsb_ish();
@@ -135,12 +134,11 @@ fn forget_combined() {
 }
 
 pub(crate) fn init_this() {
-    let geometry = geometry();
+    let config = config();
     let address_size = (ID_AA64MMFR0_EL1.get() & 0xf).min(5);
-    let start = if geometry.root_level == 0 { 2 } else { 1 };
-    let wide = u64::from(geometry.vmid_bits == 16) << 19;
-    VTCR_EL2.set(
-        regs::VTCR | wide | address_size << 16 | start << 6 | u64::from(64 - geometry.address_bits),
-    );
+    let start = u64::from(2 - config.start_level.min(2));
+    let wide = u64::from(vmid_bits() == 16) << 19;
+    let input = u64::from(64 - config.ipa_bits);
+    VTCR_EL2.set(regs::VTCR | wide | address_size << 16 | start << 6 | input);
     VTTBR_EL2.set(0);
 }

@@ -2,4 +2,4 @@
 
 mod pl011;
 
-pub use pl011::Pl011;
+pub use pl011::{Emergency, Pl011};

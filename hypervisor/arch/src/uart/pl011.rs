@@ -3,6 +3,7 @@
 use crate::mmu::{self, MapError};
 use core::fmt;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, Ordering};
 use hv_core::addr::MachineAddr;
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_structs;
@@ -32,10 +33,15 @@ pub struct Pl011(NonNull<Registers>);
 // SAFETY: device registers may be accessed from any processor; `&mut self` keeps it to one at a time.
 unsafe impl Send for Pl011 {}
 
+/// The port opened last, for [`Emergency`].
+static LAST: AtomicPtr<Registers> = AtomicPtr::new(core::ptr::null_mut());
+
 impl Pl011 {
     /// Takes the port whose registers are at `at`.
     pub fn new(at: MachineAddr) -> Result<Self, MapError> {
-        Ok(Self(mmu::map_device(at, 0x1000)?.cast()))
+        let registers = mmu::map_device(at, 0x1000)?.cast();
+        LAST.store(registers.as_ptr(), Ordering::Release);
+        Ok(Self(registers))
     }
 
     fn registers(&self) -> &Registers {
@@ -43,18 +49,21 @@ impl Pl011 {
         unsafe { self.0.as_ref() }
     }
 
-    /// Sends a byte; waits while the transmit queue is full.
-    pub fn write_byte(&mut self, byte: u8) {
-        while self.registers().flags.get() & TRANSMIT_FULL != 0 {
-            core::hint::spin_loop();
+    /// Sends bytes as they are; waits while the transmit queue is full.
+    pub fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.registers().send(byte);
         }
-        self.registers().data.set(u32::from(byte));
     }
 
-    /// Takes a received byte, if there is one.
-    pub fn read_byte(&mut self) -> Option<u8> {
+    /// Takes a received byte, if there is one; the interrupt goes when none is left.
+    pub fn read(&mut self) -> Option<u8> {
         if self.registers().flags.get() & RECEIVE_EMPTY != 0 {
-            return None;
+            self.registers().interrupt_clear.set(RECEIVE);
+            // What came between the look and the clearing would interrupt no more.
+            if self.registers().flags.get() & RECEIVE_EMPTY != 0 {
+                return None;
+            }
         }
         let [byte, ..] = self.registers().data.get().to_le_bytes();
         Some(byte)
@@ -64,20 +73,31 @@ impl Pl011 {
     pub fn enable_receive_interrupt(&mut self) {
         self.registers().interrupt_mask.set(RECEIVE);
     }
+}
 
-    /// Takes back the interrupt; do so before reading what arrived.
-    pub fn clear_interrupt(&mut self) {
-        self.registers().interrupt_clear.set(RECEIVE);
+impl Registers {
+    fn send(&self, byte: u8) {
+        while self.flags.get() & TRANSMIT_FULL != 0 {
+            core::hint::spin_loop();
+        }
+        self.data.set(u32::from(byte));
     }
 }
 
-impl fmt::Write for Pl011 {
+/// The port opened last, without asking who else is writing to it: for a panic.
+#[derive(Clone, Copy, Debug)]
+pub struct Emergency;
+
+impl fmt::Write for Emergency {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        let registers = NonNull::new(LAST.load(Ordering::Acquire)).ok_or(fmt::Error)?;
+        // SAFETY: `Pl011::new` mapped device memory there, for good, and its registers may be shared.
+        let registers = unsafe { registers.as_ref() };
         for byte in text.bytes() {
             if byte == b'\n' {
-                self.write_byte(b'\r');
+                registers.send(b'\r');
             }
-            self.write_byte(byte);
+            registers.send(byte);
         }
         Ok(())
     }
