@@ -5,6 +5,8 @@
 //! processor it runs on, and by [`crate::fake`] over an array.
 
 use crate::ids::Irq;
+#[cfg(any(test, feature = "fakes"))]
+use alloc::vec::Vec;
 use bitflags::bitflags;
 
 /// The most list registers an implementation may have.
@@ -81,6 +83,11 @@ impl ListRegister {
         self.0 & (Self::ACTIVE | Self::PENDING) == 0
     }
 
+    /// Says whether the end of the interrupt is to raise a maintenance interrupt.
+    pub const fn is_watched(self) -> bool {
+        self.0 & Self::MAINTENANCE_AT_END != 0
+    }
+
     /// Says whether the interrupt is tied to a physical one.
     pub const fn is_hardware(self) -> bool {
         self.0 & Self::HARDWARE != 0
@@ -131,6 +138,91 @@ bitflags! {
         const UNDERFLOW = 1 << 1;
         /// The guest ended an interrupt that is in no list register (`LRENPIE`).
         const END_NOT_PRESENT = 1 << 2;
+    }
+}
+
+/// List registers in memory, with the guest's side of them, for tests on the host.
+#[cfg(any(test, feature = "fakes"))]
+#[derive(Clone, Debug, Default)]
+pub struct FakeListRegisters {
+    registers: Vec<ListRegister>,
+    end_count: u32,
+    /// The physical interrupts deactivated so far: by the hypervisor, and by the guest's ends.
+    pub deactivated: Vec<Irq>,
+}
+
+#[cfg(any(test, feature = "fakes"))]
+impl FakeListRegisters {
+    /// Creates `count` list registers, all empty.
+    pub fn new(count: usize) -> Self {
+        Self { registers: alloc::vec![ListRegister::EMPTY; count], ..Self::default() }
+    }
+
+    /// Takes the most urgent pending interrupt, as the guest's read of `ICC_IAR1_EL1` does.
+    pub fn acknowledge(&mut self) -> Option<Irq> {
+        let running = self.registers.iter().filter(|it| it.is_active()).map(|it| it.priority());
+        let running = running.min().map_or(0x100, u16::from);
+        let waiting = self.registers.iter_mut().filter(|it| it.is_pending() && !it.is_active());
+        let register = waiting
+            .min_by_key(|it| (it.priority(), it.intid()))
+            .filter(|it| u16::from(it.priority()) < running)?;
+        *register = ListRegister(register.0 & !ListRegister::PENDING | ListRegister::ACTIVE);
+        Irq::new(register.intid())
+    }
+
+    /// Ends an interrupt, as the guest's write to `ICC_EOIR1_EL1` does.
+    pub fn end(&mut self, irq: Irq) {
+        let mut active = self.registers.iter_mut().filter(|it| it.is_active());
+        let Some(register) = active.find(|it| it.intid() == irq.intid()) else {
+            self.end_count += 1;
+            return;
+        };
+        register.0 &= !ListRegister::ACTIVE;
+        if register.is_hardware() {
+            self.deactivated.push(irq);
+        }
+    }
+}
+
+#[cfg(any(test, feature = "fakes"))]
+impl ListRegisters for FakeListRegisters {
+    fn count(&self) -> usize {
+        self.registers.len()
+    }
+
+    fn read(&self, index: usize) -> ListRegister {
+        self.registers.get(index).copied().unwrap_or_default()
+    }
+
+    fn write(&mut self, index: usize, value: ListRegister) {
+        if let Some(register) = self.registers.get_mut(index) {
+            *register = value;
+        }
+    }
+
+    fn empty(&self) -> u32 {
+        self.mask(|it| it.is_empty() && (it.is_hardware() || !it.is_watched()))
+    }
+
+    fn ended(&self) -> u32 {
+        self.mask(|it| it.is_empty() && !it.is_hardware() && it.is_watched())
+    }
+
+    fn take_end_count(&mut self) -> u32 {
+        core::mem::take(&mut self.end_count)
+    }
+
+    fn deactivate_physical(&mut self, irq: Irq) {
+        self.deactivated.push(irq);
+    }
+}
+
+#[cfg(any(test, feature = "fakes"))]
+impl FakeListRegisters {
+    fn mask(&self, which: impl Fn(ListRegister) -> bool) -> u32 {
+        (0..)
+            .zip(&self.registers)
+            .fold(0, |mask, (index, register)| mask | u32::from(which(*register)) << index)
     }
 }
 
