@@ -57,7 +57,7 @@ impl fmt::Display for State<'_> {
 fn domains(hv: &Hypervisor) {
     for domain in hv.all_domains() {
         let life = domain.life.lock().clone();
-        let pages = hv.frames.lock().account(domain.id).map_or(0, |account| account.owned);
+        let pages = hv.frames.lock().account(domain.id).map_or(0, |account| account.total);
         hv.print(format_args!("{}: {}, {pages} pages", domain.id, State(&life)));
         for vcpu in domain.vcpus() {
             let (holds, cpu) = {

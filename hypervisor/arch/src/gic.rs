@@ -145,6 +145,12 @@ pub fn route(irq: Irq, target: CpuId) {
     }
 }
 
+/// Returns the priority mask of the guest that is loaded here; 0 if it has group 1 turned off.
+#[inline]
+pub fn virtual_priority_mask() -> u8 {
+    v3::virtual_priority_mask()
+}
+
 /// Chooses when the virtual interface of this processor calls with [`MAINTENANCE_IRQ`].
 #[inline]
 pub fn set_maintenance(when: Maintenance) {

@@ -26,6 +26,12 @@ impl LoadedGuest {
         }
         Ok(GuestAddr::new(par & FRAME | (address % PAGE_SIZE)))
     }
+
+    /// Returns where the guest's `address` is in memory, if the guest may write there.
+    pub fn locate_for_write(&self, address: u64) -> Result<MachineAddr, Fault> {
+        let _par = KeepPar::new();
+        locate(translate_write(address), address, 1)
+    }
 }
 
 impl GuestMemory for LoadedGuest {

@@ -1,7 +1,9 @@
 //! A machine of values: memory in a map, a clock that stands, and a list of what was asked.
 
-use hv_core::addr::GuestAddr;
+use alloc::vec::Vec;
+use hv_core::addr::MachineAddr;
 pub use hv_core::fake::FakeMemory as Memory;
+pub use hv_core::vgic::FakeListRegisters as Lists;
 use hv_core::guest::{Fault, GuestMemory};
 use hv_core::ids::{CpuId, Irq};
 use hv_core::p2m::Stale;
@@ -126,6 +128,11 @@ impl Machine {
         self.asked.lock().push(Asked::PowerOff(restart));
     }
 
+    /// Returns the priority mask of the virtual processor that is loaded here.
+    pub fn priority_mask(&self) -> u8 {
+        0xff
+    }
+
     /// Returns `FAR_EL2` and `HPFAR_EL2` of the trap just taken.
     pub fn fault() -> (u64, u64) {
         (0, 0)
@@ -148,12 +155,13 @@ impl GuestSpace {
 
     /// Creates a memory of `size` zero bytes.
     pub fn new(size: usize) -> Self {
-        Self { bytes: Mutex::new(vec![0; size]), read_only: AtomicBool::new(false) }
+        Self { bytes: Mutex::new(alloc::vec![0; size]), read_only: AtomicBool::new(false) }
     }
 
-    /// Translates an address of the guest for writing, which only a real machine can.
-    pub fn translate(&self, _: u64) -> Result<GuestAddr, Fault> {
-        Err(Fault)
+    /// Returns where the guest's `address` is in memory, if the guest may write there: at the same
+    /// address of the machine's memory.
+    pub fn locate(&self, address: u64) -> Result<MachineAddr, Fault> {
+        self.span(address, 1).map(|_| MachineAddr::new(address))
     }
 
     fn span(&self, address: u64, len: usize) -> Result<core::ops::Range<usize>, Fault> {

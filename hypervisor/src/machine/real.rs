@@ -1,7 +1,7 @@
 //! The machine itself: `hv-arch`, by the names the rest of this crate uses.
 
 pub use hv_arch::DirectMap as Memory;
-pub use hv_arch::guest_copy::LoadedGuest;
+use hv_arch::guest_copy::LoadedGuest;
 pub use hv_arch::vcpu::VirtualTimer;
 pub use hv_arch::VcpuContext;
 
@@ -10,7 +10,7 @@ use hv_arch::stage2::{self, Space};
 use hv_arch::uart::Pl011;
 use hv_arch::{power, timer, vcpu};
 use crate::lock::Lock;
-use hv_core::addr::GuestAddr;
+use hv_core::addr::MachineAddr;
 use hv_core::guest::{Fault, GuestMemory};
 use hv_core::ids::{CpuId, Irq};
 use hv_core::p2m::Stale;
@@ -81,12 +81,18 @@ impl Machine {
 
     /// Writes to the serial port.
     pub fn serial_write(&self, bytes: &[u8]) {
-        self.serial.lock().write(bytes);
+        let mut serial = self.serial.lock();
+        for byte in bytes {
+            if *byte == b'\n' {
+                serial.write_byte(b'\r');
+            }
+            serial.write_byte(*byte);
+        }
     }
 
     /// Takes a byte that was typed.
     pub fn serial_read(&self) -> Option<u8> {
-        self.serial.lock().read()
+        self.serial.lock().read_byte()
     }
 
     /// Forgets stale translations of the table whose `VTTBR_EL2` is `vttbr`, on every processor.
@@ -135,6 +141,11 @@ impl Machine {
         gic::set_active(irq, active);
     }
 
+    /// Returns the priority mask of the virtual processor that is loaded here; 0 if it takes none.
+    pub fn priority_mask(&self) -> u8 {
+        gic::virtual_priority_mask()
+    }
+
     /// Turns the machine off, or restarts it.
     pub fn power_off(&self, restart: bool) {
         if restart { power::system_reset() } else { power::system_off() }
@@ -158,9 +169,9 @@ impl GuestSpace {
         Self(LoadedGuest)
     }
 
-    /// Translates a virtual address of the guest to one of its physical space, for writing.
-    pub fn translate(&self, address: u64) -> Result<GuestAddr, Fault> {
-        self.0.translate(address)
+    /// Returns where the guest's `address` is in memory, if the guest may write there.
+    pub fn locate(&self, address: u64) -> Result<MachineAddr, Fault> {
+        self.0.locate_for_write(address)
     }
 }
 

@@ -277,6 +277,13 @@ pub(super) fn set_maintenance(when: Maintenance) {
     ICH_HCR_EL2.set(VIRTUAL_ON | u64::from(when.bits()));
 }
 
+#[inline]
+pub(super) fn virtual_priority_mask() -> u8 {
+    const GROUP_1_ON: u64 = 1 << 1;
+    let interface = ICH_VMCR_EL2.get();
+    if interface & GROUP_1_ON == 0 { 0 } else { interface.to_le_bytes()[3] }
+}
+
 /// A virtual CPU interface while its processor is not in the machine.
 #[derive(Debug)]
 pub struct CpuInterface {
