@@ -1,0 +1,1 @@
+//! A hypervisor in memory, so that toolstack logic runs on any host.

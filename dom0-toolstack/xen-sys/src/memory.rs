@@ -1,0 +1,81 @@
+//! Domains' memory (`public/memory.h`).
+
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::ids::{DomId, Gfn};
+use crate::payload::Payload;
+use crate::privcmd::{ForeignMapping, Privcmd, Resource};
+
+/// `__HYPERVISOR_memory_op`.
+const MEMORY_OP: u64 = 12;
+
+/// Domains' memory.
+pub trait Memory {
+    /// Gives `domain` memory at `extents`, each the first of `1 << order` frames.
+    ///
+    /// Returns how many extents it got, from the first on: fewer than asked where memory ran out.
+    fn populate(&self, domain: DomId, order: u32, extents: &[Gfn]) -> Result<usize>;
+    /// Maps frames of `domain` next to each other.
+    fn map_foreign(&self, domain: DomId, frames: &[Gfn]) -> Result<ForeignMapping>;
+    /// Maps a frame of `domain`'s grant table.
+    fn map_grant_table(&self, domain: DomId, frame: u32) -> Result<ForeignMapping>;
+    /// Pages saved by sharing, and pages so shared; 0 where there is no sharing.
+    fn sharing(&self) -> Result<(u32, u32)>;
+    /// Sets the target of a domain that was given less than its maximum, in pages.
+    fn set_target(&self, domain: DomId, pages: u64) -> Result<()>;
+}
+
+impl Memory for Privcmd {
+    fn populate(&self, domain: DomId, order: u32, extents: &[Gfn]) -> Result<usize> {
+        const POPULATE_PHYSMAP: u64 = 6;
+        let list = self.buffer(extents.len() * 8)?;
+        for (index, gfn) in extents.iter().enumerate() {
+            list.store_u64(index * 8, gfn.0);
+        }
+        let mut payload = Payload::<32>::new()
+            .u64(0, list.address())
+            .u64(8, extents.len() as u64)
+            .u32(16, order)
+            .u16(24, domain.0);
+        let registers = [POPULATE_PHYSMAP, 0, 0, 0, 0];
+        // SAFETY: the one address is that of a list as long as said.
+        let answer = unsafe { self.call_with(MEMORY_OP, registers, 1, &mut payload) };
+        let call = "XENMEM_populate_physmap";
+        answer.map(|count| count as usize).map_err(|errno| Error::Domain { call, domain, errno })
+    }
+
+    fn map_foreign(&self, domain: DomId, frames: &[Gfn]) -> Result<ForeignMapping> {
+        Self::map_foreign(self, domain, frames)
+    }
+
+    fn map_grant_table(&self, domain: DomId, frame: u32) -> Result<ForeignMapping> {
+        self.map_resource(domain, Resource::GrantTable, frame, 1)
+    }
+
+    fn sharing(&self) -> Result<(u32, u32)> {
+        let ask = |call: &'static str, operation| {
+            // SAFETY: these operations take no argument.
+            match unsafe { self.hypercall(MEMORY_OP, [operation, 0, 0, 0, 0]) } {
+                Err(Errno::NOSYS) => Ok(0),
+                answer => answer.map_err(|errno| Error::Call { call, errno }),
+            }
+        };
+        Ok((
+            ask("XENMEM_get_sharing_freed_pages", 18)?,
+            ask("XENMEM_get_sharing_shared_pages", 19)?,
+        ))
+    }
+
+    fn set_target(&self, domain: DomId, pages: u64) -> Result<()> {
+        const SET_POD_TARGET: u64 = 16;
+        let mut payload = Payload::<40>::new().u64(0, pages).u16(32, domain.0);
+        let registers = [SET_POD_TARGET, 0, 0, 0, 0];
+        // SAFETY: `struct xen_pod_target` holds no address.
+        match unsafe { self.call_with(MEMORY_OP, registers, 1, &mut payload) } {
+            // Xen on Arm has no such operation; the guest's own balloon is what works.
+            Ok(_) | Err(Errno::NOSYS) => Ok(()),
+            Err(errno) => Err(Error::Domain { call: "XENMEM_set_pod_target", domain, errno }),
+        }
+    }
+}
