@@ -8,7 +8,7 @@
 mod descriptor;
 mod flush;
 mod range;
-pub mod vmid;
+mod vmid;
 mod walk;
 
 use crate::{
@@ -21,6 +21,7 @@ use hypercall_abi::errno::Errno;
 
 pub use descriptor::Kind;
 pub use flush::{Flush, Released, Run, Stale};
+pub use vmid::{TlbReset, Vmid, Vmids};
 
 /// Why a mapping was refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
