@@ -1,0 +1,106 @@
+//! `XEN_DOMCTL_createdomain`.
+
+use crate::domain::create::Request;
+use crate::domain::Settings;
+use crate::hypercall::Caller;
+use arrayvec::ArrayVec;
+use hv_core::addr::GuestAddr;
+use hv_core::grant::Limits;
+use hv_core::guest::Handle;
+use hv_core::ids::{DomId, Irq};
+use hv_core::vgic::{Layout, RedistributorRegion};
+use hypercall_abi::arch_arm as arm;
+use hypercall_abi::domctl::{
+    CreateDomain, Domctl, XEN_DOMCTL_CDF_HAP, XEN_DOMCTL_CDF_HVM, XEN_DOMCTL_GRANT_VERSION_MASK,
+};
+use hypercall_abi::errno::Errno;
+
+const GRANT_VERSION: u32 = 1;
+/// Bytes of one virtual processor's redistributor.
+const REDISTRIBUTOR: u64 = 0x2_0000;
+
+pub(super) fn create(
+    caller: &Caller<'_>,
+    mut domctl: Domctl,
+    handle: Handle<Domctl>,
+) -> Result<(), Errno> {
+    let hv = caller.hv;
+    let mut wanted: CreateDomain = domctl.payload();
+    check(&wanted)?;
+    // Holding this, nobody else takes the number found free.
+    let mut last = hv.last_domid.lock();
+    let id = choose(caller, domctl.domain, *last)?;
+    wanted.arch.gic_version = arm::XEN_DOMCTL_CONFIG_GIC_V3;
+    wanted.arch.clock_frequency = hv.host.timer_node_frequency;
+    domctl.domain = id.0;
+    domctl.set_payload(&wanted);
+    // The reply goes out first: a caller that cannot be told of its domain gets none.
+    handle.store(caller.guest, &domctl)?;
+    hv.create_domain(request(caller, id, &wanted))?;
+    *last = id.0;
+    Ok(())
+}
+
+fn check(wanted: &CreateDomain) -> Result<(), Errno> {
+    let arch = &wanted.arch;
+    let native = [arm::XEN_DOMCTL_CONFIG_GIC_NATIVE, arm::XEN_DOMCTL_CONFIG_GIC_V3];
+    let fine = wanted.flags == XEN_DOMCTL_CDF_HVM | XEN_DOMCTL_CDF_HAP
+        && wanted.iommu_opts == 0
+        && (1..=arm::GUEST_MAX_VCPUS).contains(&wanted.max_vcpus)
+        && wanted.max_evtchn_port > 0
+        && wanted.grant_opts & XEN_DOMCTL_GRANT_VERSION_MASK == GRANT_VERSION
+        && wanted.grant_opts & !XEN_DOMCTL_GRANT_VERSION_MASK == 0
+        && wanted.altp2m_opts == 0
+        && wanted.vmtrace_size == 0
+        && wanted.cpupool_id == 0
+        && native.contains(&arch.gic_version)
+        && arch.sve_vl == 0
+        && arch.tee_type == arm::XEN_DOMCTL_CONFIG_TEE_NONE
+        && arch.nr_spis <= Irq::SPI_END - 32;
+    if fine { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// Takes the number asked for, or the next free one after `last`.
+fn choose(caller: &Caller<'_>, asked: u16, last: u16) -> Result<DomId, Errno> {
+    if (1..DomId::FIRST_RESERVED).contains(&asked) {
+        let taken = caller.hv.domain(DomId(asked)).is_some();
+        return if taken { Err(Errno::EEXIST) } else { Ok(DomId(asked)) };
+    }
+    let after = (last.saturating_add(1)..DomId::FIRST_RESERVED).chain(1..=last);
+    let domains = caller.hv.domains.lock();
+    after.map(DomId).find(|id| !domains.contains_key(id)).ok_or(Errno::ENOMEM)
+}
+
+fn request(caller: &Caller<'_>, id: DomId, wanted: &CreateDomain) -> Request {
+    let defaults = Limits::default();
+    let limit = |asked: i32, default| u32::try_from(asked).unwrap_or(default);
+    let mut redistributors = ArrayVec::new();
+    redistributors.push(RedistributorRegion {
+        base: GuestAddr::new(arm::GUEST_GICV3_GICR0_BASE),
+        vcpus: u32::try_from(arm::GUEST_GICV3_GICR0_SIZE / REDISTRIBUTOR).unwrap_or(u32::MAX),
+    });
+    Request {
+        id,
+        settings: Settings {
+            max_vcpus: wanted.max_vcpus,
+            direct_mapped: false,
+            privileged: false,
+            flags: wanted.flags,
+            ssidref: wanted.ssidref,
+            upcall: Irq::ppi(arm::GUEST_EVTCHN_PPI - 16),
+            counter_offset: caller.hv.machine.ticks(),
+            spis: wanted.arch.nr_spis,
+        },
+        max_port: wanted.max_evtchn_port,
+        grants: Limits {
+            frames: limit(wanted.max_grant_frames, defaults.frames),
+            maptrack_frames: limit(wanted.max_maptrack_frames, defaults.maptrack_frames),
+        },
+        handle: wanted.handle,
+        layout: Layout {
+            distributor: GuestAddr::new(arm::GUEST_GICV3_GICD_BASE),
+            redistributors,
+        },
+        frame_limit: 0,
+    }
+}
