@@ -1,8 +1,5 @@
 //! Memory operations (`public/memory.h`).
 
-use core::mem::{offset_of, size_of};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
 /// Bits of the command that name the operation; those above hold how far a preempted one has come.
 pub const OPERATION_BITS: u32 = 6;
 
@@ -24,6 +21,8 @@ pub const ADD_TO_PHYSMAP: u64 = 7;
 pub const MEMORY_MAP: u64 = 9;
 /// `XENMEM_machine_memory_map`
 pub const MACHINE_MEMORY_MAP: u64 = 10;
+/// `XENMEM_exchange`
+pub const EXCHANGE: u64 = 11;
 /// `XENMEM_set_memory_map`
 pub const SET_MEMORY_MAP: u64 = 13;
 /// `XENMEM_maximum_gpfn`
@@ -82,173 +81,136 @@ pub const RESOURCE_GRANT_TABLE_SHARED: u32 = 0;
 /// `XENMEM_resource_grant_table_id_status`
 pub const RESOURCE_GRANT_TABLE_STATUS: u32 = 1;
 
-/// Argument of populate_physmap, increase_reservation, decrease_reservation and claim_pages.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct MemoryReservation {
-    /// IN: handle of an array of guest frame numbers, the first of each extent.
-    pub extent_start: u64,
-    /// IN: how many extents.
-    pub nr_extents: u64,
-    /// IN: each has 2^`extent_order` frames.
-    pub extent_order: u32,
-    /// IN: `FLAGS_*`.
-    pub mem_flags: u32,
-    /// IN: whose memory.
-    pub domid: u16,
-    /// Padding.
-    pub pad: [u16; 3],
+crate::layout::wire! {
+    /// Argument of populate_physmap, increase_reservation, decrease_reservation and claim_pages.
+    pub struct MemoryReservation = "struct xen_memory_reservation", 32 {
+        /// IN: handle of an array of guest frame numbers, the first of each extent.
+        0 => extent_start: u64,
+        /// IN: how many extents.
+        8 => nr_extents: u64,
+        /// IN: each has 2^`extent_order` frames.
+        16 => extent_order: u32,
+        /// IN: `FLAGS_*`.
+        20 => mem_flags: u32,
+        /// IN: whose memory.
+        24 => domid: u16,
+        /// Padding.
+        26 => pad: [u16; 3],
+    }
 }
 
-const _: () = assert!(size_of::<MemoryReservation>() == 32);
-const _: () = assert!(offset_of!(MemoryReservation, extent_start) == 0);
-const _: () = assert!(offset_of!(MemoryReservation, nr_extents) == 8);
-const _: () = assert!(offset_of!(MemoryReservation, extent_order) == 16);
-const _: () = assert!(offset_of!(MemoryReservation, mem_flags) == 20);
-const _: () = assert!(offset_of!(MemoryReservation, domid) == 24);
-
-/// Argument of current_reservation, maximum_reservation and maximum_gpfn.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct MemoryDomain {
-    /// IN: whose memory.
-    pub domid: u16,
+crate::layout::wire! {
+    /// Argument of current_reservation, maximum_reservation and maximum_gpfn.
+    pub struct MemoryDomain = "struct xen_memory_domain", 2 {
+        /// IN: whose memory.
+        0 => domid: u16,
+    }
 }
 
-const _: () = assert!(size_of::<MemoryDomain>() == 2);
-const _: () = assert!(offset_of!(MemoryDomain, domid) == 0);
-
-/// Argument of add_to_physmap.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct AddToPhysmap {
-    /// IN: whose guest frame is to be mapped.
-    pub domid: u16,
-    /// IN: number of pages, for `SPACE_GMFN_RANGE`.
-    pub size: u16,
-    /// IN: `SPACE_*`.
-    pub space: u32,
-    /// IN: what is to be mapped, in that space.
-    pub idx: u64,
-    /// IN: the guest frame where it is to be mapped.
-    pub gpfn: u64,
+crate::layout::wire! {
+    /// Argument of add_to_physmap.
+    pub struct AddToPhysmap = "struct xen_add_to_physmap", 24 {
+        /// IN: whose guest frame is to be mapped.
+        0 => domid: u16,
+        /// IN: number of pages, for `SPACE_GMFN_RANGE`.
+        2 => size: u16,
+        /// IN: `SPACE_*`.
+        4 => space: u32,
+        /// IN: what is to be mapped, in that space.
+        8 => idx: u64,
+        /// IN: the guest frame where it is to be mapped.
+        16 => gpfn: u64,
+    }
 }
 
-const _: () = assert!(size_of::<AddToPhysmap>() == 24);
-const _: () = assert!(offset_of!(AddToPhysmap, domid) == 0);
-const _: () = assert!(offset_of!(AddToPhysmap, size) == 2);
-const _: () = assert!(offset_of!(AddToPhysmap, space) == 4);
-const _: () = assert!(offset_of!(AddToPhysmap, idx) == 8);
-const _: () = assert!(offset_of!(AddToPhysmap, gpfn) == 16);
-
-/// Argument of add_to_physmap_batch.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct AddToPhysmapBatch {
-    /// IN: whose guest frames are to be mapped.
-    pub domid: u16,
-    /// IN: `SPACE_*`.
-    pub space: u16,
-    /// IN: how many.
-    pub size: u16,
-    /// IN: the source, for `SPACE_GMFN_FOREIGN`; otherwise 0.
-    pub foreign_domid: u16,
-    /// IN: handle of an array of u64, what is to be mapped.
-    pub idxs: u64,
-    /// IN: handle of an array of u64, where.
-    pub gpfns: u64,
-    /// OUT: handle of an array of i32, one outcome each.
-    pub errs: u64,
+crate::layout::wire! {
+    /// Argument of add_to_physmap_batch.
+    pub struct AddToPhysmapBatch = "struct xen_add_to_physmap_batch", 32 {
+        /// IN: whose guest frames are to be mapped.
+        0 => domid: u16,
+        /// IN: `SPACE_*`.
+        2 => space: u16,
+        /// IN: how many.
+        4 => size: u16,
+        /// IN: the source, for `SPACE_GMFN_FOREIGN`; otherwise 0.
+        6 => foreign_domid: u16 as "u.foreign_domid",
+        /// IN: handle of an array of u64, what is to be mapped.
+        8 => idxs: u64,
+        /// IN: handle of an array of u64, where.
+        16 => gpfns: u64,
+        /// OUT: handle of an array of i32, one outcome each.
+        24 => errs: u64,
+    }
 }
 
-const _: () = assert!(size_of::<AddToPhysmapBatch>() == 32);
-const _: () = assert!(offset_of!(AddToPhysmapBatch, domid) == 0);
-const _: () = assert!(offset_of!(AddToPhysmapBatch, space) == 2);
-const _: () = assert!(offset_of!(AddToPhysmapBatch, size) == 4);
-const _: () = assert!(offset_of!(AddToPhysmapBatch, foreign_domid) == 6);
-const _: () = assert!(offset_of!(AddToPhysmapBatch, idxs) == 8);
-const _: () = assert!(offset_of!(AddToPhysmapBatch, gpfns) == 16);
-const _: () = assert!(offset_of!(AddToPhysmapBatch, errs) == 24);
-
-/// Argument of remove_from_physmap.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct RemoveFromPhysmap {
-    /// IN: whose guest frame.
-    pub domid: u16,
-    /// Padding.
-    pub pad: [u16; 3],
-    /// IN: the guest frame that will be a hole.
-    pub gpfn: u64,
+crate::layout::wire! {
+    /// Argument of remove_from_physmap.
+    pub struct RemoveFromPhysmap = "struct xen_remove_from_physmap", 16 {
+        /// IN: whose guest frame.
+        0 => domid: u16,
+        /// Padding.
+        2 => pad: [u16; 3],
+        /// IN: the guest frame that will be a hole.
+        8 => gpfn: u64,
+    }
 }
 
-const _: () = assert!(size_of::<RemoveFromPhysmap>() == 16);
-const _: () = assert!(offset_of!(RemoveFromPhysmap, domid) == 0);
-const _: () = assert!(offset_of!(RemoveFromPhysmap, gpfn) == 8);
-
-/// Argument of set_pod_target and get_pod_target.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct PodTarget {
-    /// IN: the new target.
-    pub target_pages: u64,
-    /// OUT: frames the domain owns.
-    pub tot_pages: u64,
-    /// OUT: frames that wait to be populated.
-    pub pod_cache_pages: u64,
-    /// OUT: guest frames that are not populated.
-    pub pod_entries: u64,
-    /// IN: whose memory.
-    pub domid: u16,
-    /// Padding.
-    pub pad: [u16; 3],
+crate::layout::wire! {
+    /// Argument of set_pod_target and get_pod_target.
+    pub struct PodTarget = "struct xen_pod_target", 40 {
+        /// IN: the new target.
+        0 => target_pages: u64,
+        /// OUT: frames the domain owns.
+        8 => tot_pages: u64,
+        /// OUT: frames that wait to be populated.
+        16 => pod_cache_pages: u64,
+        /// OUT: guest frames that are not populated.
+        24 => pod_entries: u64,
+        /// IN: whose memory.
+        32 => domid: u16,
+        /// Padding.
+        34 => pad: [u16; 3],
+    }
 }
 
-const _: () = assert!(size_of::<PodTarget>() == 40);
-const _: () = assert!(offset_of!(PodTarget, target_pages) == 0);
-const _: () = assert!(offset_of!(PodTarget, tot_pages) == 8);
-const _: () = assert!(offset_of!(PodTarget, pod_cache_pages) == 16);
-const _: () = assert!(offset_of!(PodTarget, pod_entries) == 24);
-const _: () = assert!(offset_of!(PodTarget, domid) == 32);
-
-/// Argument of acquire_resource.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct AcquireResource {
-    /// IN: whose resource.
-    pub domid: u16,
-    /// IN: `RESOURCE_*`.
-    pub kind: u16,
-    /// IN: which of that kind.
-    pub id: u32,
-    /// IN: how many frames; OUT: how many there are, if `frame_list` is null.
-    pub nr_frames: u32,
-    /// Must be 0.
-    pub pad: u32,
-    /// IN: the first frame of the resource.
-    pub frame: u64,
-    /// IN: handle of an array of u64, the caller's guest frames where they are to be mapped.
-    pub frame_list: u64,
+crate::layout::wire! {
+    /// Argument of acquire_resource.
+    pub struct AcquireResource = "struct xen_mem_acquire_resource", 32 {
+        /// IN: whose resource.
+        0 => domid: u16,
+        /// IN: `RESOURCE_*`.
+        2 => kind: u16 as "type",
+        /// IN: which of that kind.
+        4 => id: u32,
+        /// IN: how many frames; OUT: how many there are, if `frame_list` is null.
+        8 => nr_frames: u32,
+        /// Must be 0.
+        12 => pad: u32,
+        /// IN: the first frame of the resource.
+        16 => frame: u64,
+        /// IN: handle of an array of u64, the caller's guest frames where they are to be mapped.
+        24 => frame_list: u64,
+    }
 }
 
-const _: () = assert!(size_of::<AcquireResource>() == 32);
-const _: () = assert!(offset_of!(AcquireResource, domid) == 0);
-const _: () = assert!(offset_of!(AcquireResource, kind) == 2);
-const _: () = assert!(offset_of!(AcquireResource, id) == 4);
-const _: () = assert!(offset_of!(AcquireResource, nr_frames) == 8);
-const _: () = assert!(offset_of!(AcquireResource, frame) == 16);
-const _: () = assert!(offset_of!(AcquireResource, frame_list) == 24);
+crate::layout::wire! {
+    /// Argument of get_vnumainfo.
+    pub struct VnumaTopologyInfo = "struct xen_vnuma_topology_info", 40 {
+        /// IN: the domain concerned.
+        0 => domid: u16,
+        /// Padding.
+        2 => pad: u16,
+        /// IN/OUT: room for, then number of nodes.
+        4 => nr_vnodes: u32,
+        /// IN/OUT: room for, then number of vCPUs.
+        8 => nr_vcpus: u32,
+        /// IN/OUT: room for, then number of memory ranges.
+        12 => nr_vmemranges: u32,
+        /// OUT: array of distances.
+        16 => vdistance: u64 as "vdistance.pad",
+        /// OUT: array of nodes, one for each vCPU.
+        24 => vcpu_to_vnode: u64 as "vcpu_to_vnode.pad",
+        /// OUT: array of memory ranges.
+        32 => vmemrange: u64 as "vmemrange.pad",
+    }
+}
