@@ -1,1 +1,3 @@
 //! What xl does, as a library: configuration, plans, domains and devices.
+
+pub mod config;
