@@ -1,6 +1,9 @@
 //! A domain: ports, grants, memory, interrupts, virtual processors and a life.
 
+pub mod complaints;
 pub mod create;
+pub mod destroy;
+pub mod devices;
 pub mod runstate;
 pub mod time;
 pub mod vcpu;
@@ -67,6 +70,10 @@ pub struct Domain {
     pub shared_info: MachineAddr,
     /// Its name for the tools (`XEN_DOMCTL_setdomainhandle`).
     pub handle: Lock<[u8; 16]>,
+    /// How often it may still be complained about.
+    pub complaints: Lock<complaints::Budget>,
+    /// Device frames it may have mapped.
+    pub devices: Lock<devices::Devices>,
     /// What marks its translations in the TLBs, once it has run.
     pub vmid: Lock<Option<Vmid>>,
     /// The virtual processor of this domain that last ran on each processor.

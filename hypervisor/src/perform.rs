@@ -228,6 +228,13 @@ impl Hypervisor {
         self.machine.power_off(restart);
     }
 
+    /// Prints a line about what a guest did wrong, unless it did too much wrong lately.
+    pub fn warn(&self, domain: &Domain, line: core::fmt::Arguments<'_>) {
+        if domain.complaints.lock().allow(self.machine.now()) {
+            self.print(format_args!("{}: {line}", domain.id));
+        }
+    }
+
     /// Prints one line on the console.
     pub fn print(&self, line: core::fmt::Arguments<'_>) {
         self.console.print(&self.machine, line);

@@ -137,6 +137,8 @@ impl Hypervisor {
             shared_info,
             handle: Lock::new(handle),
             time_offset: Lock::new(0),
+            complaints: Lock::default(),
+            devices: Lock::default(),
             vmid: Lock::new(None),
             last_vcpu: self.processors.iter().map(|_| AtomicU32::new(NOBODY)).collect(),
             settings,
