@@ -5,7 +5,7 @@ use talc::TalcLock;
 use talc::source::Manual;
 
 #[global_allocator]
-static HEAP: TalcLock<spin::mutex::TicketMutex<()>, Manual> = TalcLock::new(Manual);
+static HEAP: TalcLock<spin::mutex::SpinMutex<()>, Manual> = TalcLock::new(Manual);
 
 /// Gives `region` to the heap for good.
 ///
