@@ -68,7 +68,15 @@ struct Both<'a> {
 impl Write for Both<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.ring.write(text.as_bytes());
-        self.machine.serial_write(text.as_bytes());
+        for line in text.split_inclusive('\n') {
+            match line.strip_suffix('\n') {
+                Some(line) => {
+                    self.machine.serial_write(line.as_bytes());
+                    self.machine.serial_write(b"\r\n");
+                }
+                None => self.machine.serial_write(line.as_bytes()),
+            }
+        }
         Ok(())
     }
 }

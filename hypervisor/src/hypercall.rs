@@ -4,20 +4,8 @@
 //! register. Long operations stop when an interrupt waits, and say with which arguments the guest's
 //! instruction is to be executed again.
 
-pub mod console_io;
 pub mod domctl;
-pub mod event_channel;
-pub mod grant_table;
-pub mod hvm;
-pub mod memory;
-pub mod multicall;
-pub mod physdev;
-pub mod platform;
-pub mod sched;
 pub mod sysctl;
-pub mod vcpu;
-pub mod version;
-pub mod vm_assist;
 
 use crate::domain::Domain;
 use crate::domain::vcpu::Vcpu;
@@ -84,18 +72,6 @@ impl Outcome {
 pub fn dispatch(caller: &Caller<'_>, number: u64, arguments: &Arguments) -> Outcome {
     use hypercall_abi::hypercall as numbers;
     match number {
-        numbers::EVENT_CHANNEL_OP => event_channel::handle(caller, arguments),
-        numbers::GRANT_TABLE_OP => grant_table::handle(caller, arguments),
-        numbers::SCHED_OP => sched::handle(caller, arguments),
-        numbers::XEN_VERSION => version::handle(caller, arguments),
-        numbers::MEMORY_OP => memory::handle(caller, arguments),
-        numbers::CONSOLE_IO => console_io::handle(caller, arguments),
-        numbers::VCPU_OP => vcpu::handle(caller, arguments),
-        numbers::HVM_OP => hvm::handle(caller, arguments),
-        numbers::VM_ASSIST => vm_assist::handle(caller, arguments),
-        numbers::PHYSDEV_OP => physdev::handle(caller, arguments),
-        numbers::MULTICALL => multicall::handle(caller, arguments),
-        numbers::PLATFORM_OP => platform::handle(caller, arguments),
         numbers::DOMCTL => domctl::handle(caller, arguments),
         numbers::SYSCTL => sysctl::handle(caller, arguments),
         _ => Errno::ENOSYS.into(),

@@ -5,3 +5,20 @@
 extern crate alloc;
 
 pub mod command_line;
+pub mod console;
+pub mod domain;
+pub mod hypercall;
+#[cfg(target_os = "none")]
+pub mod irq;
+pub mod keys;
+pub mod lock;
+pub mod machine;
+#[cfg(target_os = "none")]
+pub mod panic;
+pub mod perform;
+pub mod state;
+pub mod timer;
+#[cfg(target_os = "none")]
+pub mod trap;
+#[cfg(target_os = "none")]
+pub mod vcpu;

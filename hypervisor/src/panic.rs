@@ -13,11 +13,10 @@ static PANICKING: AtomicBool = AtomicBool::new(false);
 /// Reports a panic on the serial port and stops this processor, and with it what it ran.
 ///
 /// The addresses are those of the image: `addr2line` on the file with symbols beside it
-/// (`target/dist/qemu-virt.elf`) turns them into lines. `port` is one that nobody has locked.
-pub fn report(info: &PanicInfo<'_>, port: Option<impl Write>) -> ! {
-    if !PANICKING.swap(true, Ordering::SeqCst)
-        && let Some(mut port) = port
-    {
+/// (`target/dist/qemu-virt.elf`) turns them into lines.
+pub fn report(info: &PanicInfo<'_>) -> ! {
+    if !PANICKING.swap(true, Ordering::SeqCst) {
+        let mut port = hv_arch::uart::Emergency;
         // Nothing can be done about a serial port that does not work.
         let _ = writeln!(port, "\n(Domus) panic on {:?}: {info}", hv_arch::this_cpu());
         let _ = writeln!(port, "(Domus) called from:");

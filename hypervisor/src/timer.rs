@@ -33,13 +33,13 @@ impl Hypervisor {
     }
 
     /// Does what a deadline that has come was for.
-    pub fn timer_expired(&self, timer: Timer, now: Nanos) {
+    pub fn timer_expired(&self, timer: Timer, _now: Nanos) {
         let Some(domain) = self.domain(timer.who.dom) else { return };
         let Some(vcpu) = domain.vcpu(timer.who.vcpu) else { return };
         match timer.kind {
             // Loaded again, it gets the interrupt from the hardware.
             TimerKind::Virtual => self.rouse(vcpu),
-            TimerKind::Physical => self.physical_timer_due(&domain, vcpu, now),
+            TimerKind::Physical => {}
             TimerKind::Poll => {
                 domain.ports.lock().stop_polling(timer.who.vcpu);
                 self.rouse(vcpu);

@@ -12,11 +12,12 @@ impl Hypervisor {
     pub fn write_runstate(&self, vcpu: &Vcpu, now: Nanos) {
         let Some(area) = *vcpu.runstate.lock() else { return };
         let state = self.scheduler.lock().runstate(vcpu.sched, now);
-        let info = VcpuRunstateInfo::new(
-            state.state as u32,
-            state.entered.0,
-            state.times.map(|time| time.0),
-        );
+        let info = VcpuRunstateInfo {
+            state: state.state as u32,
+            state_entry_time: state.entered.0,
+            time: state.times.map(|time| time.0),
+            ..VcpuRunstateInfo::default()
+        };
         self.write_area(area, info.as_bytes());
     }
 

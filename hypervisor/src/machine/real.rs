@@ -81,18 +81,12 @@ impl Machine {
 
     /// Writes to the serial port.
     pub fn serial_write(&self, bytes: &[u8]) {
-        let mut serial = self.serial.lock();
-        for byte in bytes {
-            if *byte == b'\n' {
-                serial.write_byte(b'\r');
-            }
-            serial.write_byte(*byte);
-        }
+        self.serial.lock().write(bytes);
     }
 
     /// Takes a byte that was typed.
     pub fn serial_read(&self) -> Option<u8> {
-        self.serial.lock().read_byte()
+        self.serial.lock().read()
     }
 
     /// Forgets stale translations of the table whose `VTTBR_EL2` is `vttbr`, on every processor.

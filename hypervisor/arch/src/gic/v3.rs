@@ -336,7 +336,7 @@ impl CpuInterface {
 }
 
 /// The list registers of the processor this runs on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ThisCpuLists;
 
 impl ListRegisters for ThisCpuLists {
