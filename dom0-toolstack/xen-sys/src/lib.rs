@@ -18,6 +18,7 @@ pub mod memory;
 mod pages;
 mod payload;
 pub mod privcmd;
+pub mod store_ring;
 pub mod sysctl;
 pub mod version;
 

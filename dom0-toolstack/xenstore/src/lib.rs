@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod daemon;
 pub mod path;
 pub mod permission;
 pub mod quota;
+pub mod ring;
 pub mod server;
 pub mod transaction;
 pub mod tree;

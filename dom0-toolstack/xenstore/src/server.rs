@@ -283,10 +283,10 @@ impl Server {
         if identity.privileged {
             return MayRead::Yes;
         }
-        let bytes = connection.outgoing.bytes() + connection.watch_bytes;
-        let memory = self.tree.usage(identity.domain).bytes + bytes;
+        let waiting = connection.outgoing.bytes();
+        let memory = self.tree.usage(identity.domain).bytes + connection.watch_bytes + waiting;
         if connection.outgoing.replies() >= self.quotas.outstanding
-            || (bytes > 0 && memory >= self.quotas.memory)
+            || (waiting > 0 && memory >= self.quotas.memory)
         {
             return MayRead::AfterOutput;
         }

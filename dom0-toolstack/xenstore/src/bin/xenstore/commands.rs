@@ -1,0 +1,205 @@
+//! The commands, one function each.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use xenstore::client::{self, Client, Store};
+use xenstore::permission::Permission;
+use xenstore::wire::Failure;
+
+use crate::arguments::{Command, Options};
+use crate::listing::{self, Style};
+use crate::quoting::{escape, unescape};
+
+/// Does what was asked and returns the program's exit code.
+pub(crate) fn perform(
+    command: Command,
+    options: &Options,
+    operands: &[String],
+    client: &Client,
+) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Chmod => chmod(client, options, operands)?,
+        Command::Control => control(client, operands)?,
+        Command::Exists => return exists(client, operands),
+        Command::List => list(client, options, operands)?,
+        Command::Ls => ls(client, options, operands)?,
+        Command::Read => read(client, options, operands)?,
+        Command::Rm => rm(client, options, operands)?,
+        Command::Watch => watch(client, options, operands)?,
+        Command::Write => write(client, options, operands)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<()> {
+    let mut output = Vec::new();
+    for key in keys {
+        let value = client.read(key).with_context(|| format!("couldn't read path {key}"))?;
+        if options.prefix {
+            output.extend_from_slice(format!("{key}: ").as_bytes());
+        }
+        if options.raw {
+            output.extend_from_slice(&value);
+        } else {
+            output.extend_from_slice(escape(&value).as_bytes());
+            output.push(b'\n');
+        }
+    }
+    Ok(io::stdout().write_all(&output)?)
+}
+
+fn list(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<()> {
+    let mut output = String::new();
+    for key in keys {
+        let names = client.directory(key).with_context(|| format!("could not list path {key}"))?;
+        for name in names {
+            if options.prefix {
+                output.push_str(&format!("{key}/"));
+            }
+            output.push_str(&format!("{name}\n"));
+        }
+    }
+    Ok(io::stdout().write_all(output.as_bytes())?)
+}
+
+fn exists(client: &Client, keys: &[String]) -> anyhow::Result<ExitCode> {
+    for key in keys {
+        if !client.exists(key)? {
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ls(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<()> {
+    let terminal = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    let width = match terminal {
+        _ if options.flat => usize::MAX / 2,
+        Some(size) if size.ws_col > 0 => usize::from(size.ws_col) - 2,
+        _ => 80,
+    };
+    let style = Style { flat: options.flat, permissions: options.prefix, width };
+    let mut output = io::BufWriter::new(io::stdout().lock());
+    let root = ["/".to_owned()];
+    for key in if keys.is_empty() { &root } else { keys } {
+        listing::list(client, key, style, &mut output)?;
+    }
+    Ok(output.flush()?)
+}
+
+fn write(client: &Client, options: &Options, operands: &[String]) -> anyhow::Result<()> {
+    in_transaction(client, |store| {
+        for [key, text] in operands.as_chunks::<2>().0 {
+            let value = if options.raw { text.as_bytes().to_vec() } else { unescape(text) };
+            store
+                .write_bytes(key, &value)
+                .with_context(|| format!("could not write path {key}"))?;
+        }
+        Ok(())
+    })
+}
+
+fn rm(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<()> {
+    in_transaction(client, |store| {
+        for key in keys {
+            let mut path = key.as_str();
+            loop {
+                store.rm(path).with_context(|| format!("could not remove path {path}"))?;
+                let Some((parent, _)) = path.rsplit_once('/') else { break };
+                if !options.tidy || !is_bare(store, parent) {
+                    break;
+                }
+                path = parent;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Returns whether a node has neither value nor children.
+fn is_bare(store: &dyn Store, path: &str) -> bool {
+    !path.is_empty()
+        && store.read(path).is_ok_and(|value| value.is_empty())
+        && store.directory(path).is_ok_and(|names| names.is_empty())
+}
+
+fn chmod(client: &Client, options: &Options, operands: &[String]) -> anyhow::Result<()> {
+    let Some((key, modes)) = operands.split_first() else { bail!("no key") };
+    let permissions: Vec<Permission> = modes
+        .iter()
+        .map(|mode| {
+            Permission::parse(mode)
+                .with_context(|| format!("Invalid permission specification: '{mode}'"))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    in_transaction(client, |store| {
+        let mut above = Some(key.as_str());
+        while let Some(path) = above.filter(|path| !path.is_empty()) {
+            set(store, path, &permissions)?;
+            above = options.upto.then(|| path.rsplit_once('/').map(|(parent, _)| parent)).flatten();
+        }
+        if options.recurse {
+            chmod_below(store, key, &permissions)?;
+        }
+        Ok(())
+    })
+}
+
+fn chmod_below(store: &dyn Store, path: &str, permissions: &[Permission]) -> anyhow::Result<()> {
+    for name in store.directory_or_empty(path)? {
+        let child = format!("{}/{name}", path.trim_end_matches('/'));
+        set(store, &child, permissions)?;
+        chmod_below(store, &child, permissions)?;
+    }
+    Ok(())
+}
+
+fn set(store: &dyn Store, path: &str, permissions: &[Permission]) -> anyhow::Result<()> {
+    store
+        .set_perms(path, permissions)
+        .with_context(|| format!("Error occurred setting permissions on '{path}'"))
+}
+
+fn watch(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<()> {
+    for key in keys {
+        client.watch(key, key).with_context(|| format!("Unable to add watch on {key}"))?;
+    }
+    let mut seen = 0;
+    while options.count.is_none_or(|count| seen < count) {
+        if let Some(event) = client.next_event(None)? {
+            let mut output = io::stdout().lock();
+            writeln!(output, "{}", event.path)?;
+            output.flush()?;
+            seen += 1;
+        }
+    }
+    Ok(())
+}
+
+fn control(client: &Client, words: &[String]) -> anyhow::Result<()> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    println!("{}", client.control(&words)?);
+    Ok(())
+}
+
+/// Runs `body` in one transaction, or until nothing changed under it.
+fn in_transaction(
+    client: &Client,
+    body: impl Fn(&dyn Store) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    loop {
+        let transaction = client.start_transaction()?;
+        body(&transaction)?;
+        match transaction.commit() {
+            Ok(()) => return Ok(()),
+            Err(error) if is_conflict(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn is_conflict(error: &client::Error) -> bool {
+    error.failure() == Some(Failure::EAGAIN)
+}

@@ -1,0 +1,265 @@
+//! Domains' rings and event channels, and what the hypervisor says of the domains.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+
+use anyhow::Context;
+use xen_sys::domctl::Domctl;
+use xen_sys::evtchn::{EventChannels, Virq};
+use xen_sys::gntdev::{GrantDevice, GrantMapping};
+use xen_sys::privcmd::{ForeignMapping, Privcmd};
+use xen_sys::{DomId, Errno, Gfn, GrantRef, Port, SharedPages, store_ring};
+use xenstore::ring::{Ring, RingError};
+use xenstore::server::{DomainState, Introduction};
+use xenstore::wire::{Decoder, Failure, Message};
+
+/// Everything that needs the hypervisor.
+#[derive(Debug)]
+pub(crate) struct Domains {
+    events: EventChannels,
+    grants: Option<GrantDevice>,
+    privcmd: Privcmd,
+    exceptions: Port,
+    connected: BTreeMap<u16, Connected>,
+    ports: BTreeMap<Port, u16>,
+}
+
+/// What a pending port means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Event {
+    /// This domain wrote to or read from its ring.
+    Ring(u16),
+    /// Some domain shut down or died.
+    Exception,
+}
+
+#[derive(Debug)]
+struct Connected {
+    ring: Ring<Page>,
+    port: Port,
+    decoder: Decoder,
+    /// Given up until the domain reconnects or is introduced again.
+    ignored: bool,
+    /// The domain must be told that its ring changed.
+    changed: bool,
+}
+
+#[derive(Debug)]
+enum Page {
+    Granted(GrantMapping),
+    Foreign(ForeignMapping),
+    Kernel(SharedPages),
+}
+
+impl Deref for Page {
+    type Target = SharedPages;
+
+    fn deref(&self) -> &SharedPages {
+        match self {
+            Self::Granted(mapping) => mapping,
+            Self::Foreign(mapping) => mapping,
+            Self::Kernel(pages) => pages,
+        }
+    }
+}
+
+/// What a domain's ring held.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A message.
+    Message(Message),
+    /// No whole message.
+    Nothing,
+    /// The domain starts afresh: its watches, transactions and output are void.
+    Reset,
+    /// The domain broke the rules and is ignored from now on.
+    Broken(RingError),
+}
+
+impl Domains {
+    /// Opens the devices and connects the local kernel's own ring.
+    pub(crate) fn open() -> anyhow::Result<Self> {
+        let events = EventChannels::open()?;
+        let exceptions = events
+            .bind_virq(Virq::DomainException)
+            .context("cannot hear of domains' ends (does another xenstored run?)")?;
+        let page = store_ring::map().context("cannot map the kernel's xenstore ring")?;
+        let port = events
+            .bind_interdomain(DomId::DOM0, store_ring::port()?)
+            .context("cannot bind the kernel's xenstore event channel")?;
+        let mut domains = Self {
+            events,
+            grants: GrantDevice::open().ok(),
+            privcmd: Privcmd::open()?,
+            exceptions,
+            connected: BTreeMap::new(),
+            ports: BTreeMap::new(),
+        };
+        domains.insert(0, Ring::new(Page::Kernel(page)), port);
+        domains.notify(0);
+        Ok(domains)
+    }
+
+    /// The descriptor to wait for events with.
+    pub(crate) fn events(&self) -> &EventChannels {
+        &self.events
+    }
+
+    /// Takes the next event; its port fires again from now on.
+    pub(crate) fn next_event(&self) -> anyhow::Result<Option<Event>> {
+        while let Some(port) = self.events.pending()? {
+            // Unmasked before it is handled: what comes meanwhile is then not lost.
+            self.events.unmask(port)?;
+            if port == self.exceptions {
+                return Ok(Some(Event::Exception));
+            }
+            if let Some(domain) = self.ports.get(&port) {
+                return Ok(Some(Event::Ring(*domain)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Connects a domain as the server was asked to.
+    pub(crate) fn introduce(&mut self, request: &Introduction) -> Result<(), Failure> {
+        let (domain, remote) = (DomId(request.domain), Port(request.port));
+        if let Some(known) = self.connected.get_mut(&request.domain) {
+            // A channel the domain has closed already need not be closed again.
+            let _closed = self.events.unbind(known.port);
+            self.ports.remove(&known.port);
+            known.port =
+                self.events.bind_interdomain(domain, remote).map_err(|error| failure(&error))?;
+            self.ports.insert(known.port, request.domain);
+        } else {
+            let page = self.map(domain, Gfn(request.gfn)).map_err(|error| failure(&error))?;
+            let port =
+                self.events.bind_interdomain(domain, remote).map_err(|error| failure(&error))?;
+            self.insert(request.domain, Ring::new(page), port);
+        }
+        if let Some(known) = self.connected.get_mut(&request.domain) {
+            known.restart();
+            if known.ring.wants_reconnect() {
+                known.ring.reconnected();
+                known.changed = true;
+            }
+        }
+        self.notify(request.domain);
+        Ok(())
+    }
+
+    /// Unmaps a domain's ring and closes the event channel.
+    pub(crate) fn disconnect(&mut self, domain: u16) {
+        if let Some(known) = self.connected.remove(&domain) {
+            self.ports.remove(&known.port);
+            // The other end may be gone with its domain; ours closes with it.
+            let _closed = self.events.unbind(known.port);
+        }
+    }
+
+    /// Asks the hypervisor how a domain is.
+    pub(crate) fn state(&self, domain: u16) -> DomainState {
+        match self.privcmd.domain_info(DomId(domain)) {
+            Ok(info) if info.dying => DomainState::Gone,
+            Ok(info) if info.shutdown.is_some() => DomainState::Shutdown,
+            Ok(_) => DomainState::Running,
+            Err(error) if error.is(Errno::SRCH) => DomainState::Gone,
+            // Not known now; the next exception asks again.
+            Err(_) => DomainState::Running,
+        }
+    }
+
+    /// Takes the next message from a domain's ring.
+    pub(crate) fn next_message(&mut self, domain: u16) -> Input {
+        let Some(known) = self.connected.get_mut(&domain) else { return Input::Nothing };
+        if known.ring.wants_reconnect() {
+            known.restart();
+            known.ring.reconnected();
+            known.changed = true;
+            return Input::Reset;
+        }
+        if known.ignored {
+            return Input::Nothing;
+        }
+        loop {
+            match known.decoder.next_message() {
+                Ok(Some(message)) => return Input::Message(message),
+                Ok(None) => {}
+                Err(_too_long) => return known.give_up(RingError::Protocol),
+            }
+            match known.ring.read() {
+                Ok(bytes) if bytes.is_empty() => return Input::Nothing,
+                Ok(bytes) => {
+                    known.decoder.extend(&bytes);
+                    known.changed = true;
+                }
+                Err(error) => return known.give_up(error),
+            }
+        }
+    }
+
+    /// Puts as many of `bytes` as there is room for in a domain's ring.
+    pub(crate) fn send(&mut self, domain: u16, bytes: &[u8]) -> Result<usize, RingError> {
+        let Some(known) = self.connected.get_mut(&domain).filter(|known| !known.ignored) else {
+            return Ok(0);
+        };
+        match known.ring.write(bytes) {
+            Ok(count) => {
+                known.changed |= count > 0;
+                Ok(count)
+            }
+            Err(error) => {
+                known.give_up(error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells a domain of what changed in its ring since the last time.
+    pub(crate) fn notify(&mut self, domain: u16) {
+        if let Some(known) = self.connected.get_mut(&domain)
+            && std::mem::take(&mut known.changed)
+        {
+            // A domain that closed its end hears of nothing any more, and that is its own doing.
+            let _told = self.events.notify(known.port);
+        }
+    }
+
+    fn map(&self, domain: DomId, gfn: Gfn) -> xen_sys::Result<Page> {
+        let granted = self.grants.as_ref().map(|grants| grants.map(domain, GrantRef::XENSTORE));
+        match granted {
+            Some(Ok(mapping)) => Ok(Page::Granted(mapping)),
+            Some(Err(_)) | None => self.privcmd.map_foreign(domain, &[gfn]).map(Page::Foreign),
+        }
+    }
+
+    fn insert(&mut self, domain: u16, ring: Ring<Page>, port: Port) {
+        self.ports.insert(port, domain);
+        let known =
+            Connected { ring, port, decoder: Decoder::default(), ignored: false, changed: true };
+        self.connected.insert(domain, known);
+    }
+}
+
+impl Connected {
+    fn restart(&mut self) {
+        self.decoder.clear();
+        self.ring.reset();
+        self.ignored = false;
+    }
+
+    fn give_up(&mut self, error: RingError) -> Input {
+        self.ring.fail(error);
+        self.ignored = true;
+        self.changed = true;
+        Input::Broken(error)
+    }
+}
+
+fn failure(error: &xen_sys::Error) -> Failure {
+    match error.errno() {
+        Some(Errno::NOENT | Errno::SRCH) => Failure::ENOENT,
+        Some(Errno::NOMEM) => Failure::ENOMEM,
+        Some(Errno::ACCESS | Errno::PERM) => Failure::EACCES,
+        _ => Failure::EINVAL,
+    }
+}

@@ -1,0 +1,156 @@
+//! Programs that are connected through the socket.
+
+use std::collections::BTreeMap;
+use std::fs::{Permissions, create_dir_all, remove_file, set_permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use xenstore::server::ConnectionId;
+use xenstore::wire::{Decoder, Message};
+
+/// The token of a connection is this plus its number.
+const FIRST_TOKEN: usize = 16;
+
+/// The listening socket, removed when the daemon ends.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Listener {
+    /// Listens at `path`, which only the owner may use.
+    pub(crate) fn bind(path: &Path, registry: &Registry, token: Token) -> anyhow::Result<Self> {
+        let failed = || format!("cannot listen at {}", path.display());
+        if let Some(directory) = path.parent() {
+            create_dir_all(directory).with_context(failed)?;
+        }
+        if UnixStream::connect(path).is_ok_and(|stream| stream.peer_addr().is_ok()) {
+            anyhow::bail!("another xenstored listens at {}", path.display());
+        }
+        match remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(failed);
+            }
+            _ => {}
+        }
+        let mut listener = UnixListener::bind(path).with_context(failed)?;
+        set_permissions(path, Permissions::from_mode(0o600)).with_context(failed)?;
+        registry.register(&mut listener, token, Interest::READABLE)?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Takes the next program that wants to connect, if one does.
+    pub(crate) fn accept(&self) -> Option<UnixStream> {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => return Some(stream),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Out of descriptors or gone again: the next arrival tells.
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Somebody may have removed it already.
+        let _removed = remove_file(&self.path);
+    }
+}
+
+/// The connected programs.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    sockets: BTreeMap<ConnectionId, Socket>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    stream: UnixStream,
+    decoder: Decoder,
+    readable: bool,
+}
+
+/// The program went away or broke the protocol.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Closed;
+
+impl Sockets {
+    /// Adds a program.
+    pub(crate) fn add(
+        &mut self,
+        id: ConnectionId,
+        mut stream: UnixStream,
+        registry: &Registry,
+    ) -> io::Result<()> {
+        registry.register(&mut stream, token(id), Interest::READABLE | Interest::WRITABLE)?;
+        let socket = Socket { stream, decoder: Decoder::default(), readable: true };
+        self.sockets.insert(id, socket);
+        Ok(())
+    }
+
+    /// Returns whether this connection is a program's.
+    pub(crate) fn contains(&self, id: ConnectionId) -> bool {
+        self.sockets.contains_key(&id)
+    }
+
+    /// Forgets a program.
+    pub(crate) fn remove(&mut self, id: ConnectionId, registry: &Registry) {
+        if let Some(mut socket) = self.sockets.remove(&id) {
+            // Closing the descriptor takes it out of the poll anyway.
+            let _deregistered = registry.deregister(&mut socket.stream);
+        }
+    }
+
+    /// Notes that something arrived, and returns whose.
+    pub(crate) fn arrived(&mut self, token: Token) -> Option<ConnectionId> {
+        let number = token.0.checked_sub(FIRST_TOKEN)?;
+        let id = ConnectionId(u32::try_from(number).ok()?);
+        self.sockets.get_mut(&id)?.readable = true;
+        Some(id)
+    }
+
+    /// Takes the next message of a program; nothing where it has not arrived whole.
+    pub(crate) fn next_message(&mut self, id: ConnectionId) -> Result<Option<Message>, Closed> {
+        let Some(socket) = self.sockets.get_mut(&id) else { return Ok(None) };
+        loop {
+            if let Some(message) = socket.decoder.next_message().map_err(|_| Closed)? {
+                return Ok(Some(message));
+            }
+            if !socket.readable {
+                return Ok(None);
+            }
+            let mut bytes = [0; 4096];
+            match socket.stream.read(&mut bytes) {
+                Ok(0) => return Err(Closed),
+                Ok(count) => socket.decoder.extend(bytes.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => socket.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Err(Closed),
+            }
+        }
+    }
+
+    /// Sends as many of `bytes` as the socket takes now and returns how many.
+    pub(crate) fn send(&mut self, id: ConnectionId, bytes: &[u8]) -> Result<usize, Closed> {
+        let Some(socket) = self.sockets.get_mut(&id) else { return Ok(0) };
+        loop {
+            match socket.stream.write(bytes) {
+                Ok(count) => return Ok(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Err(Closed),
+            }
+        }
+    }
+}
+
+fn token(id: ConnectionId) -> Token {
+    Token(usize::try_from(id.0).unwrap_or(usize::MAX).saturating_add(FIRST_TOKEN))
+}
