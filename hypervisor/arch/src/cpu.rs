@@ -1,8 +1,9 @@
 //! What this processor is, and putting its EL2 controls into their standing state.
 
 use crate::regs::{
-    self, CNTHCTL_EL2, CPTR_EL2, HCR_EL2, Hstr, MDCR_EL2, MDSCR_EL1, MIDR_EL1, MPIDR_EL1, Readable,
-    Vpidr, Writeable,
+    self, CNTHCTL_EL2, CPTR_EL2, HCR_EL2, Hafgrtr, Hcrx, Hdfgrtr, Hdfgwtr, Hfgitr, Hfgrtr, Hfgwtr,
+    Hstr, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, MDCR_EL2, MDSCR_EL1, MIDR_EL1,
+    MPIDR_EL1, Readable, Vpidr, Writeable,
 };
 use core::arch::asm;
 
@@ -28,9 +29,30 @@ pub(crate) fn init_this() {
     Hstr::set(regs::HSTR_GUEST);
     Vpidr::set(MIDR_EL1.get());
     MDSCR_EL1.set(0);
+    disable_newer_controls();
     crate::stage2::init_this();
     crate::timer::init_this();
     crate::barrier::isb();
+}
+
+/// Clears controls that only newer processors have and that come out of reset with any value: fine-grained
+/// traps (`FEAT_FGT`) would surprise a guest, `HCRX_EL2` (`FEAT_HCX`) would allow it what its
+/// identification registers do not show.
+fn disable_newer_controls() {
+    let fine_grained = (ID_AA64MMFR0_EL1.get() >> 56) & 0xf;
+    if fine_grained != 0 {
+        Hfgrtr::set(0);
+        Hfgwtr::set(0);
+        Hfgitr::set(0);
+        Hdfgrtr::set(0);
+        Hdfgwtr::set(0);
+        if (ID_AA64PFR0_EL1.get() >> 44) & 0xf != 0 {
+            Hafgrtr::set(0);
+        }
+    }
+    if (ID_AA64MMFR1_EL1.get() >> 40) & 0xf != 0 {
+        Hcrx::set(0);
+    }
 }
 
 macro_rules! id_register {

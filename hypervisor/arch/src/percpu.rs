@@ -2,7 +2,7 @@
 
 use crate::regs::{Readable, TPIDR_EL2, Writeable};
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hv_core::ids::CpuId;
 
 /// The most processors that can run at once.
@@ -16,7 +16,7 @@ pub(crate) struct CpuBlock {
     /// Faults taken so far; a second one halts silently.
     pub(crate) faults: AtomicU64,
     /// The number of this processor, as an index into `BLOCKS`.
-    number: AtomicU64,
+    number: AtomicU32,
     /// Its affinity, as `MPIDR_EL1` has it.
     affinity: AtomicU64,
 }
@@ -25,7 +25,7 @@ static BLOCKS: [CpuBlock; MAX_CPUS] = [const {
     CpuBlock {
         emergency_stack: AtomicU64::new(0),
         faults: AtomicU64::new(0),
-        number: AtomicU64::new(0),
+        number: AtomicU32::new(0),
         affinity: AtomicU64::new(u64::MAX),
     }
 }; MAX_CPUS];
@@ -33,8 +33,7 @@ static BLOCKS: [CpuBlock; MAX_CPUS] = [const {
 /// Returns the number of the processor this runs on.
 #[inline(always)]
 pub fn this_cpu() -> CpuId {
-    let number = this_block().number.load(Ordering::Relaxed);
-    CpuId(u32::try_from(number).unwrap_or(0))
+    CpuId(this_block().number.load(Ordering::Relaxed))
 }
 
 /// Returns the affinity (Aff3.Aff2.Aff1.Aff0 as in `MPIDR_EL1`) of a processor that has started.
@@ -58,7 +57,7 @@ fn this_block() -> &'static CpuBlock {
 /// If there are not that many.
 pub(crate) fn claim(cpu: CpuId, affinity: u64, emergency_stack: u64) {
     let block = BLOCKS.get(cpu.index()).expect("a processor beyond MAX_CPUS is never started");
-    block.number.store(u64::from(cpu.0), Ordering::Relaxed);
+    block.number.store(cpu.0, Ordering::Relaxed);
     block.affinity.store(affinity, Ordering::Relaxed);
     block.emergency_stack.store(emergency_stack, Ordering::Relaxed);
     TPIDR_EL2.set(core::ptr::from_ref(block).expose_provenance() as u64);

@@ -7,10 +7,10 @@ pub(crate) use aarch64_cpu::registers::{
     AFSR0_EL1, AFSR1_EL1, AMAIR_EL1, CNTFRQ_EL0, CNTHCTL_EL2, CNTHP_CTL_EL2, CNTKCTL_EL1,
     CNTPCT_EL0, CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVOFF_EL2, CONTEXTIDR_EL1, CPACR_EL1, CPTR_EL2,
     CSSELR_EL1, ELR_EL1, ELR_EL2, ESR_EL1, ESR_EL2, FAR_EL1, FAR_EL2, HCR_EL2, HPFAR_EL2,
-    ICH_HCR_EL2, ICH_VMCR_EL2, ICH_VTR_EL2, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, MAIR_EL1, MDCR_EL2,
-    MDSCR_EL1, MIDR_EL1, MPIDR_EL1, PAR_EL1, SCTLR_EL1, SP_EL0, SP_EL1, SPSR_EL1, SPSR_EL2,
-    TCR_EL1, TPIDR_EL0, TPIDR_EL1, TPIDR_EL2, TPIDRRO_EL0, TTBR0_EL1, TTBR1_EL1, VBAR_EL1,
-    VMPIDR_EL2, VTCR_EL2, VTTBR_EL2,
+    ICH_HCR_EL2, ICH_VMCR_EL2, ICH_VTR_EL2, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1,
+    MAIR_EL1, MDCR_EL2, MDSCR_EL1, MIDR_EL1, MPIDR_EL1, PAR_EL1, SCTLR_EL1, SP_EL0, SP_EL1,
+    SPSR_EL1, SPSR_EL2, TCR_EL1, TPIDR_EL0, TPIDR_EL1, TPIDR_EL2, TPIDRRO_EL0, TTBR0_EL1,
+    TTBR1_EL1, VBAR_EL1, VMPIDR_EL2, VTCR_EL2, VTTBR_EL2,
 };
 pub(crate) use aarch64_cpu::registers::{Readable, Writeable};
 
@@ -94,4 +94,11 @@ register!(IccSreEl2, "ICC_SRE_EL2", read, write);
 register!(IchEisr, "ICH_EISR_EL2", read);
 register!(IchElrsr, "ICH_ELRSR_EL2", read);
 register!(IsrEl1, "ISR_EL1", read);
+register!(Hafgrtr, "S3_4_C3_C1_6", write);
+register!(Hcrx, "S3_4_C1_C2_2", write);
+register!(Hdfgrtr, "S3_4_C3_C1_4", write);
+register!(Hdfgwtr, "S3_4_C3_C1_5", write);
+register!(Hfgitr, "S3_4_C1_C1_6", write);
+register!(Hfgrtr, "S3_4_C1_C1_4", write);
+register!(Hfgwtr, "S3_4_C1_C1_5", write);
 register!(Vpidr, "VPIDR_EL2", write);

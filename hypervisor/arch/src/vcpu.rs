@@ -319,17 +319,17 @@ impl VcpuContext {
         self.frame.spsr
     }
 
-    /// Sets the guest's processor state; the part that names a level above EL1 must not be set.
-    ///
-    /// # Panics
-    ///
-    /// If it names EL2 or EL3.
+    /// Sets the guest's processor state. A mode a guest cannot be in (EL2, EL3, AArch32 but for user
+    /// mode) becomes EL1 with its own stack: returning to it would be an error of the hypervisor's.
     #[inline(always)]
     pub fn set_spsr(&mut self, spsr: u64) {
-        const AARCH32: u64 = 1 << 4;
-        const LEVEL: u64 = 0b1000;
-        assert!(spsr & AARCH32 != 0 || spsr & LEVEL == 0, "a guest runs at EL0 or EL1");
-        self.frame.spsr = spsr;
+        const MODE: u64 = 0x1f;
+        const AARCH32_USER: u64 = 0x10;
+        const EL1H: u64 = 0b0101;
+        self.frame.spsr = match spsr & MODE {
+            0b0000 | 0b0100 | EL1H | AARCH32_USER => spsr,
+            _ => spsr & !MODE | EL1H,
+        };
     }
 
     /// Returns the guest's virtual timer.
