@@ -93,6 +93,7 @@ pub(crate) fn prepare_secondary(main: fn(CpuId) -> !) -> MachineAddr {
 extern "C" fn first_main(device_tree: u64, image_at: u64) -> ! {
     IMAGE_AT.store(image_at, Ordering::Relaxed);
     timer::init();
+    crate::heap::init();
     start_processor(CpuId(0));
     let boot = BootInfo { device_tree: MachineAddr::new(device_tree), image: image() };
     // SAFETY: the platform defines it with `entry!`, which gives it this type.

@@ -7,9 +7,18 @@ use talc::source::Manual;
 #[global_allocator]
 static HEAP: TalcLock<spin::mutex::SpinMutex<()>, Manual> = TalcLock::new(Manual);
 
+/// Room for what has to be known before the machine's memory is: the device tree's contents.
+const FIRST_SIZE: usize = 256 << 10;
+static mut FIRST: [u8; FIRST_SIZE] = [0; FIRST_SIZE];
+
+/// Gives the heap its first bytes, which are part of the image; the first processor calls it once.
+pub(crate) fn init() {
+    let start = (&raw mut FIRST).cast::<u8>();
+    // SAFETY: nothing else names the array, and this runs once, before anything is allocated.
+    let _ = unsafe { HEAP.lock().claim(start, FIRST_SIZE) };
+}
+
 /// Gives `region` to the heap for good.
-///
-/// Until the first call every allocation fails.
 pub fn add(region: BootRegion) {
     let (start, len) = region.into_memory();
     // SAFETY: `into_memory` gives up memory that nothing else uses, mapped for as long as we run.
