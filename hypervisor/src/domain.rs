@@ -3,12 +3,12 @@
 pub mod complaints;
 pub mod create;
 pub mod destroy;
-pub mod devices;
 pub mod runstate;
 pub mod time;
 pub mod vcpu;
 
 use crate::lock::Lock;
+use crate::range_set::RangeSet;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::AtomicU32;
@@ -72,8 +72,8 @@ pub struct Domain {
     pub handle: Lock<[u8; 16]>,
     /// How often it may still be complained about.
     pub complaints: Lock<complaints::Budget>,
-    /// Device frames it may have mapped.
-    pub devices: Lock<devices::Devices>,
+    /// Device frames it may have mapped (`XEN_DOMCTL_iomem_permission`).
+    pub devices: Lock<RangeSet>,
     /// What marks its translations in the TLBs, once it has run.
     pub vmid: Lock<Option<Vmid>>,
     /// The virtual processor of this domain that last ran on each processor.

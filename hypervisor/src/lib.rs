@@ -16,6 +16,7 @@ pub mod machine;
 #[cfg(target_os = "none")]
 pub mod panic;
 pub mod perform;
+pub mod range_set;
 pub mod state;
 pub mod timer;
 #[cfg(target_os = "none")]

@@ -33,7 +33,7 @@ pub(super) fn iomem_permission(request: &Request<'_>) -> Result<(), Errno> {
     }
     let frames = permission.first_mfn..end;
     let mut devices = request.domain.devices.lock();
-    if permission.allow_access != 0 { devices.allow(frames) } else { devices.deny(frames) }
+    if permission.allow_access != 0 { devices.insert(frames) } else { devices.remove(frames) }
     Ok(())
 }
 
@@ -46,7 +46,7 @@ pub(super) fn map_device(request: &Request<'_>) -> Result<(), Errno> {
     if mapping.nr_mfns > MOST_DEVICE_FRAMES {
         return Err(Errno::E2BIG);
     }
-    if !request.domain.devices.lock().allows(mapping.first_mfn..end) {
+    if !request.domain.devices.lock().contains(mapping.first_mfn..end) {
         return Err(Errno::EPERM);
     }
     let (hv, domain) = (request.caller.hv, request.domain);
