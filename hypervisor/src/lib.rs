@@ -19,7 +19,6 @@ pub mod perform;
 pub mod range_set;
 pub mod state;
 pub mod timer;
-#[cfg(target_os = "none")]
 pub mod trap;
 #[cfg(target_os = "none")]
 pub mod vcpu;

@@ -2,7 +2,6 @@
 
 use crate::domain::Domain;
 use crate::domain::vcpu::Vcpu;
-use crate::machine::Lists;
 use crate::state::Hypervisor;
 use core::sync::atomic::Ordering;
 use hv_core::evtchn::{Arrival, Delivery, Notify, Virq};
@@ -68,7 +67,7 @@ impl Hypervisor {
     pub fn wait_for_interrupt(&self, domain: &Domain, vcpu: &Vcpu) {
         self.block(vcpu, || {
             let mask = self.machine.priority_mask();
-            domain.vgic.lock().deliverable(vcpu.who.vcpu, &Lists::default(), mask)
+            domain.vgic.lock().deliverable(vcpu.who.vcpu, &self.machine.lists(), mask)
         });
     }
 

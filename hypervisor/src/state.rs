@@ -27,6 +27,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::HashMap;
 use hv_core::frames::Frames;
+use hv_core::idregs::IdRegisters;
 use hv_core::ids::{CpuId, DomId, VcpuRef};
 use hv_core::p2m::Vmids;
 use hv_core::sched::Scheduler;
@@ -51,6 +52,8 @@ pub struct Host {
     pub spis: u32,
     /// The serial port's interrupt.
     pub serial_irq: Option<hv_core::ids::Irq>,
+    /// The identification registers that guests see.
+    pub guest_id: IdRegisters,
     /// `clock-frequency` of the host's timer node, in hertz; 0 if it has none.
     pub timer_node_frequency: u32,
 }

@@ -1,6 +1,7 @@
 //! What a guest's trap leads to: each kind to its handler.
 
 pub mod abort;
+pub mod mmio;
 pub mod smc;
 pub mod sysreg;
 

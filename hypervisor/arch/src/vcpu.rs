@@ -361,6 +361,11 @@ impl VcpuContext {
         self.change_hcr(regs::HCR_TVM, trap);
     }
 
+    /// Says whether writes of the virtual-memory registers trap.
+    pub fn traps_memory_registers(&self) -> bool {
+        self.hcr() & regs::HCR_TVM != 0
+    }
+
     /// Makes WFI and WFE trap, or not.
     pub fn trap_waiting(&mut self, trap: bool) {
         self.change_hcr(regs::HCR_TWI | regs::HCR_TWE, trap);

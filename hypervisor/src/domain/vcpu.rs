@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hv_core::addr::MachineAddr;
 use hv_core::ids::{CpuId, VcpuRef};
 use hv_core::sched::SchedId;
+use hv_core::vtimer::PhysicalTimer;
 
 const NOWHERE: u32 = u32::MAX;
 
@@ -36,6 +37,8 @@ pub struct Vcpu {
     running_on: AtomicU32,
     /// The processor that last had its registers: where its devices' interrupts go.
     last_on: AtomicU32,
+    /// Its physical timer, which is emulated.
+    pub physical_timer: Lock<PhysicalTimer>,
     /// Where its run states go.
     pub runstate: Lock<Option<RunstateArea>>,
     /// Whether its registers were ever set (`XEN_DOMCTL_setvcpucontext`, PSCI).
@@ -55,6 +58,7 @@ impl Vcpu {
             waiting: AtomicBool::new(false),
             running_on: AtomicU32::new(NOWHERE),
             last_on: AtomicU32::new(0),
+            physical_timer: Lock::default(),
             runstate: Lock::default(),
             initialised: AtomicBool::new(false),
             pauses: AtomicU32::new(0),

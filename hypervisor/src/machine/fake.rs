@@ -74,6 +74,11 @@ impl Machine {
         CpuId(self.cpu.load(Ordering::Relaxed))
     }
 
+    /// Returns list registers that hold nothing.
+    pub fn lists(&self) -> Lists {
+        Lists::new(4)
+    }
+
     /// Makes `cpu` leave its guest or its sleep.
     pub fn kick(&self, cpu: CpuId) {
         self.asked.lock().push(Asked::Kick(cpu));
@@ -300,6 +305,12 @@ impl VcpuContext {
     /// Sets the virtual timer.
     pub fn set_virtual_timer(&mut self, timer: VirtualTimer) {
         self.timer = timer;
+    }
+
+    /// Says whether writes of the virtual-memory registers trap.
+    pub fn traps_memory_registers(&self) -> bool {
+        const TVM: u64 = 1 << 26;
+        self.hcr & TVM != 0
     }
 
     /// Makes writes of the virtual-memory registers trap, or not (`HCR_EL2.TVM`).

@@ -68,6 +68,12 @@ impl Machine {
         hv_arch::this_cpu()
     }
 
+    /// Returns the list registers of this processor.
+    #[inline(always)]
+    pub const fn lists(&self) -> Lists {
+        Lists
+    }
+
     /// Makes `cpu` leave its guest or its sleep.
     pub fn kick(&self, cpu: CpuId) {
         gic::send_sgi(cpu, KICK);

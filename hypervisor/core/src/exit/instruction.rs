@@ -74,7 +74,8 @@ impl Transfer {
         self.register.get(file) & self.width.mask()
     }
 
-    fn extend(self, value: u64) -> u64 {
+    /// Returns what the register holds after a load of `value`.
+    pub const fn extend(self, value: u64) -> u64 {
         let value = value & self.width.mask();
         if !self.sign_extend {
             return value;

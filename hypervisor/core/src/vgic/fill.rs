@@ -59,6 +59,11 @@ impl Vgic {
         }
     }
 
+    /// Says whether a vCPU's list registers are to be brought up to date before it runs on.
+    pub fn needs_fill(&self, vcpu: VcpuId) -> bool {
+        self.interfaces.get(vcpu.index()).is_some_and(|interface| !interface.is_settled())
+    }
+
     /// Takes all interrupts of a vCPU back from its list registers, which end up empty.
     ///
     /// The answer names other vCPUs only; this one is to be filled before it runs on.
