@@ -3,6 +3,7 @@
 pub mod complaints;
 pub mod create;
 pub mod destroy;
+pub mod memory;
 pub mod runstate;
 pub mod time;
 pub mod vcpu;
@@ -78,6 +79,8 @@ pub struct Domain {
     pub vmid: Lock<Option<Vmid>>,
     /// The virtual processor of this domain that last ran on each processor.
     pub last_vcpu: Vec<AtomicU32>,
+    /// How far its end has come.
+    pub teardown: Lock<destroy::Teardown>,
     /// Seconds its wall clock differs from the host's (`XEN_DOMCTL_settimeoffset`).
     pub time_offset: Lock<i64>,
 }

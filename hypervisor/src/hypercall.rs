@@ -5,6 +5,7 @@
 //! instruction is to be executed again.
 
 pub mod domctl;
+pub mod memory;
 pub mod sysctl;
 
 use crate::domain::Domain;
@@ -74,6 +75,7 @@ pub fn dispatch(caller: &Caller<'_>, number: u64, arguments: &Arguments) -> Outc
     match number {
         numbers::DOMCTL => domctl::handle(caller, arguments),
         numbers::SYSCTL => sysctl::handle(caller, arguments),
+        numbers::MEMORY_OP => memory::handle(caller, arguments),
         _ => Errno::ENOSYS.into(),
     }
 }

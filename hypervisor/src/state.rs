@@ -2,6 +2,7 @@
 //!
 //! A processor that holds one of these may take only those below it:
 //!
+//! 0. `Domain::teardown`: held while a part of a domain's end is carried out
 //! 1. `Hypervisor::domains`: the list of domains; held only to look up, add or remove one
 //! 2. `Domain::life`
 //! 3. `Domain::grants`: two domains' at once in ascending domid

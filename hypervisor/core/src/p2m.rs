@@ -122,6 +122,8 @@ pub struct Step {
 pub struct P2m {
     root: Mfn,
     config: P2mConfig,
+    /// The first guest frame that there is not; 0 once the root is gone.
+    gfn_end: u64,
     tables: u32,
     table_limit: u32,
     max_mapped: Option<Gfn>,
@@ -140,12 +142,16 @@ impl P2m {
                 memory.zero(Mfn::new(root.number() + index));
             }
         }
-        Ok(Self { root, config, tables: 0, table_limit: u32::MAX, max_mapped: None })
+        let gfn_end = config.gfn_end();
+        Ok(Self { root, config, gfn_end, tables: 0, table_limit: u32::MAX, max_mapped: None })
     }
 
-    /// Frees the root of a table that [`P2m::teardown`] has emptied.
-    pub fn free_root(self, frames: &mut impl TableFrames) {
-        frames.free(self.root, self.config.root_order());
+    /// Frees the root of a table that [`P2m::teardown`] has emptied; nothing can be mapped any more.
+    pub fn close(&mut self, frames: &mut impl TableFrames) {
+        if self.gfn_end > 0 {
+            frames.free(self.root, self.config.root_order());
+            self.gfn_end = 0;
+        }
     }
 
     /// Returns the first frame of the root, for VTTBR.
@@ -185,7 +191,7 @@ impl P2m {
 
     /// Returns what `gfn` is mapped to, and how many frames from it on have the same entry or none.
     pub fn entry(&self, memory: &impl FrameMemory, gfn: Gfn) -> (Option<Mapping>, u64) {
-        if gfn.number() >= self.config.gfn_end() {
+        if gfn.number() >= self.gfn_end {
             return (None, u64::MAX - gfn.number());
         }
         let slot = self.walk(memory, gfn, LEAF_LEVEL);

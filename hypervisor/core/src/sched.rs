@@ -39,6 +39,8 @@ bitflags! {
         const PAUSED = 1 << 2;
         /// Its domain has shut down.
         const SHUTDOWN = 1 << 3;
+        /// Its domain is being destroyed.
+        const DYING = 1 << 4;
     }
 }
 

@@ -168,7 +168,8 @@ proptest! {
         left.sort_by_key(|(mfn, kind)| (*mfn, *kind as u8));
         prop_assert_eq!(left, expected);
         prop_assert_eq!(p2m.tables(), 0);
-        p2m.free_root(&mut pool);
+        p2m.close(&mut pool);
+        prop_assert_eq!(p2m.lookup(&memory, Gfn::new(0)), None);
         prop_assert!(pool.out.is_empty());
     }
 }

@@ -140,6 +140,7 @@ impl Hypervisor {
             complaints: Lock::default(),
             devices: Lock::default(),
             vmid: Lock::new(None),
+            teardown: Lock::default(),
             last_vcpu: self.processors.iter().map(|_| AtomicU32::new(NOBODY)).collect(),
             settings,
         })

@@ -119,7 +119,7 @@ impl P2m {
                 pending.replace(run).into_iter().for_each(&mut release);
             }
         };
-        let entries = self.config.root_entries();
+        let entries = if self.gfn_end == 0 { 0 } else { self.config.root_entries() };
         let root = self.root;
         let level = self.config.start_level;
         let finished = self.clear(memory, frames, root, level, entries, &mut left, &mut collect);
@@ -228,7 +228,7 @@ impl P2m {
     /// Refuses ranges that are empty or leave the guest's address space.
     fn check(&self, first: Gfn, count: u64) -> Result<(), P2mError> {
         let end = first.number().checked_add(count).ok_or(P2mError::OutOfRange)?;
-        if count == 0 || end > self.config.gfn_end() {
+        if count == 0 || end > self.gfn_end {
             return Err(P2mError::OutOfRange);
         }
         Ok(())

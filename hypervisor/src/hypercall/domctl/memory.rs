@@ -73,7 +73,7 @@ pub(super) fn map_device(request: &Request<'_>) -> Result<(), Errno> {
         done += step.done.max(1);
         let released = hv.flush(domain, &p2m, step.flush);
         drop(p2m);
-        hv.let_go(released);
+        hv.let_go(domain, released);
     }
     Ok(())
 }

@@ -1,0 +1,218 @@
+//! A domain's memory: pages into its translations and out of them, and whose hold on a frame ends then.
+//!
+//! Each function takes the locks it needs. Frames come back from a change of translations only after
+//! the TLBs have forgotten them, and are let go of with no lock held, since the last page of a zombie
+//! takes the whole zombie along.
+
+use crate::domain::Domain;
+use crate::lock::Lock;
+use crate::state::Hypervisor;
+use hv_core::addr::{Gfn, Mfn, PAGE_SIZE, to_index};
+use hv_core::evtchn::Virq;
+use hv_core::frames::{Contents, Frames, FramesError, Put};
+use hv_core::memory::FrameMemory;
+use hv_core::p2m::{Kind, P2mError, Released, Run, TableFrames};
+
+/// Entries that are written before a lock is given up for a moment.
+const ENTRIES_AT_ONCE: u32 = 512;
+/// Blocks that are scrubbed while nobody needs them have 2^6 frames: some 20 µs of work.
+const SCRUB_ORDER: u8 = 6;
+
+/// Frames for translation tables, taken one by one from among all.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables<'a>(pub &'a Lock<Frames>);
+
+impl TableFrames for Tables<'_> {
+    fn alloc(&mut self, order: u8) -> Option<(Mfn, Contents)> {
+        TableFrames::alloc(&mut *self.0.lock(), order)
+    }
+
+    fn free(&mut self, first: Mfn, order: u8) {
+        TableFrames::free(&mut *self.0.lock(), first, order);
+    }
+}
+
+/// A page of a domain that is held until [`Hypervisor::put_page`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use = "the page is held until it is put"]
+pub struct HeldPage {
+    /// The frame.
+    pub mfn: Mfn,
+    /// What it is to its domain.
+    pub kind: Kind,
+}
+
+impl Hypervisor {
+    /// Maps `count` frames from `mfn` on at `first` on in `domain`, however long it takes.
+    ///
+    /// What was mapped there is let go of. On an error the first part may be mapped.
+    pub fn map_frames(
+        &self,
+        domain: &Domain,
+        first: Gfn,
+        mfn: Mfn,
+        count: u64,
+        kind: Kind,
+    ) -> Result<(), P2mError> {
+        self.map_counting(domain, first, mfn, count, kind, &mut 0)
+    }
+
+    /// Does as [`Hypervisor::map_frames`], and says in `done` how far it came.
+    pub fn map_counting(
+        &self,
+        domain: &Domain,
+        first: Gfn,
+        mfn: Mfn,
+        count: u64,
+        kind: Kind,
+        done: &mut u64,
+    ) -> Result<(), P2mError> {
+        while *done < count {
+            let gfn = first.checked_add(*done).ok_or(P2mError::OutOfRange)?;
+            let mfn = mfn.checked_add(*done).ok_or(P2mError::OutOfRange)?;
+            let released = {
+                let mut p2m = domain.p2m.lock();
+                let step = p2m.map_range(
+                    self.machine.memory(),
+                    &mut Tables(&self.frames),
+                    gfn,
+                    mfn,
+                    count - *done,
+                    kind,
+                    ENTRIES_AT_ONCE,
+                )?;
+                *done += step.done;
+                self.flush(domain, &p2m, step.flush)
+            };
+            self.let_go(domain, released);
+        }
+        Ok(())
+    }
+
+    /// Unmaps `count` frames from `first` on in `domain` and lets go of them, however long it takes.
+    pub fn unmap_frames(&self, domain: &Domain, first: Gfn, count: u64) -> Result<(), P2mError> {
+        let mut done = 0;
+        while done < count {
+            let gfn = first.checked_add(done).ok_or(P2mError::OutOfRange)?;
+            let released = {
+                let mut p2m = domain.p2m.lock();
+                let step = p2m.unmap_range(
+                    self.machine.memory(),
+                    &mut Tables(&self.frames),
+                    gfn,
+                    count - done,
+                    ENTRIES_AT_ONCE,
+                )?;
+                done += step.done;
+                self.flush(domain, &p2m, step.flush)
+            };
+            self.let_go(domain, released);
+        }
+        Ok(())
+    }
+
+    /// Holds the page behind `gfn` if it is memory of `domain`'s own, or lent to it.
+    pub fn hold_page(&self, domain: &Domain, gfn: Gfn) -> Result<HeldPage, FramesError> {
+        let p2m = domain.p2m.lock();
+        let found = p2m.lookup(self.machine.memory(), gfn).ok_or(FramesError::NotOwned)?;
+        if !found.kind.is_ram() {
+            return Err(FramesError::NotOwned);
+        }
+        self.frames.lock().get(found.mfn, domain.id)?;
+        Ok(HeldPage { mfn: found.mfn, kind: found.kind })
+    }
+
+    /// Lets go of a page that [`Hypervisor::hold_page`] held. No lock may be held.
+    pub fn put_page(&self, mfn: Mfn) {
+        let put = self.frames.lock().put(mfn);
+        self.bury(put);
+    }
+
+    /// Lets go of what `domain`'s translations held and hold no more. No lock may be held.
+    ///
+    /// Frames of a domain that is mapped one to one stay its own: its devices know them by address.
+    pub fn let_go(&self, domain: &Domain, released: Released) {
+        for run in released {
+            self.let_go_of(domain, run);
+        }
+    }
+
+    /// Lets go of one run of frames that `domain`'s translations held. No lock may be held.
+    pub(super) fn let_go_of(&self, domain: &Domain, run: Run) {
+        let put = match run.kind {
+            Kind::RamRw | Kind::RamRo if domain.settings.direct_mapped => Put::Kept,
+            Kind::RamRw | Kind::RamRo => self.frames.lock().release(run.first, run.count),
+            Kind::ForeignRw | Kind::ForeignRo => {
+                for mfn in frames_of(run.first, run.count) {
+                    self.put_page(mfn);
+                }
+                Put::Kept
+            }
+            Kind::Shared => {
+                let mut frames = self.frames.lock();
+                for mfn in frames_of(run.first, run.count) {
+                    frames.set_shared_at(mfn, None);
+                }
+                Put::Kept
+            }
+            Kind::Device | Kind::DirectIo | Kind::GrantRw | Kind::GrantRo => Put::Kept,
+        };
+        self.bury(put);
+    }
+
+    /// Forgets a domain whose last frame this was, and tells Dom0. No lock may be held.
+    pub fn bury(&self, put: Put) {
+        let Put::LastOf(dom) = put else { return };
+        self.frames.lock().close(dom);
+        let gone = self.domains.lock().remove(&dom);
+        for vcpu in gone.iter().flat_map(|domain| domain.vcpus()) {
+            // It stopped for good before its memory went.
+            let _removed: bool = self.scheduler.lock().remove(vcpu.sched);
+        }
+        self.raise_in_dom0(Virq::DOM_EXC);
+    }
+
+    /// Returns frame `index` of the domain's grant table, adding frames until there is one.
+    pub fn grant_frame(&self, domain: &Domain, index: u32) -> Result<Mfn, FramesError> {
+        let count = index.checked_add(1).ok_or(FramesError::NotOwned)?;
+        let mut grants = domain.grants.lock();
+        let missing = grants.missing(count).map_err(|_| FramesError::NotOwned)?;
+        for _ in 0..missing {
+            let frame = self.frames.lock().alloc_shared(domain.id)?;
+            if frame.contents == Contents::Dirty {
+                self.scrub(frame.first);
+            }
+            if let Err(refused) = grants.add_frame(frame.first) {
+                // No translation has it yet, and the domain keeps other frames: nobody is buried.
+                let _: Put = self.frames.lock().release(refused, 1);
+                return Err(FramesError::NotOwned);
+            }
+        }
+        grants.frames().get(to_index(u64::from(index))).copied().ok_or(FramesError::NotOwned)
+    }
+
+    /// Scrubs a little free memory, for a processor with nothing else to do; says if there was any.
+    pub fn scrub_some(&self) -> bool {
+        let Some(mut block) = self.frames.lock().take_dirty(SCRUB_ORDER) else { return false };
+        while let Some(frame) = block.next_to_scrub() {
+            if self.machine.interrupt_pending() {
+                break;
+            }
+            self.scrub(frame);
+            block.scrubbed += 1;
+        }
+        self.frames.lock().scrubbed(block);
+        true
+    }
+
+    /// Makes a frame all zero, for whoever reads it with caches or without.
+    pub fn scrub(&self, frame: Mfn) {
+        let memory = self.machine.memory();
+        memory.zero(frame);
+        memory.clean_and_invalidate(frame.base(), to_index(PAGE_SIZE));
+    }
+}
+
+fn frames_of(first: Mfn, count: u64) -> impl Iterator<Item = Mfn> {
+    (0..count).filter_map(move |past| first.checked_add(past))
+}

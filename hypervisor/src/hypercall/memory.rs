@@ -1,0 +1,124 @@
+//! `HYPERVISOR_memory_op`: what a domain's memory is and where it is mapped.
+//!
+//! Operations on many pages stop when an interrupt waits. How far they came stands in the upper bits
+//! of the command, with which the guest's instruction is executed again.
+
+mod physmap;
+mod reservation;
+mod resource;
+
+use super::{Arguments, Caller, Outcome};
+use crate::domain::Domain;
+use alloc::sync::Arc;
+use hv_core::addr::Gfn;
+use hv_core::frames::Account;
+use hv_core::guest::Handle;
+use hv_core::ids::DomId;
+use hv_core::privilege::{self, Subject};
+use hypercall_abi::errno::Errno;
+use hypercall_abi::memory as abi;
+
+/// Carries out a memory operation.
+pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
+    let [command, argument, ..] = *arguments;
+    let operation = command & ((1 << abi::OPERATION_BITS) - 1);
+    let start = command >> abi::OPERATION_BITS;
+    let outcome = match operation {
+        abi::ADD_TO_PHYSMAP_BATCH => physmap::batch(caller, argument, start),
+        abi::REMOVE_FROM_PHYSMAP => once(start, || physmap::remove(caller, argument)),
+        abi::ADD_TO_PHYSMAP => once(start, || physmap::add(caller, argument)),
+        abi::POPULATE_PHYSMAP => reservation::populate(caller, argument, start),
+        abi::DECREASE_RESERVATION => reservation::decrease(caller, argument, start),
+        // There is no place for frames that are mapped nowhere: none is given.
+        abi::INCREASE_RESERVATION => Part::Done(Ok(start)),
+        abi::ACQUIRE_RESOURCE => resource::acquire(caller, argument, start),
+        abi::MAXIMUM_RAM_PAGE => once(start, || {
+            let frames = caller.hv.frames.lock();
+            Ok(frames.max_mfn().number().saturating_add(1))
+        }),
+        abi::CURRENT_RESERVATION => once(start, || Ok(account(caller, argument)?.total)),
+        abi::MAXIMUM_RESERVATION => once(start, || Ok(account(caller, argument)?.limit)),
+        abi::MAXIMUM_GPFN => once(start, || {
+            let max = subject_domain(caller, argument)?.p2m.lock().max_mapped();
+            Ok(max.map_or(0, Gfn::number))
+        }),
+        abi::SET_POD_TARGET | abi::GET_POD_TARGET => once(start, || pod_target(caller, argument)),
+        abi::GET_SHARING_FREED_PAGES | abi::GET_SHARING_SHARED_PAGES => Part::Done(Ok(0)),
+        abi::CLAIM_PAGES => once(start, || reservation::claim(caller, argument)),
+        abi::GET_VNUMAINFO => Part::Done(Err(Errno::EOPNOTSUPP)),
+        _ => Part::Done(Err(Errno::ENOSYS)),
+    };
+    match outcome {
+        Part::Done(result) => Outcome::Done(result),
+        Part::Upto(done) => {
+            let mut arguments = *arguments;
+            arguments[0] = operation | done << abi::OPERATION_BITS;
+            Outcome::Again(arguments)
+        }
+    }
+}
+
+/// How far an operation came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Part {
+    /// To its end.
+    Done(Result<u64, Errno>),
+    /// This many of its parts are done, and an interrupt waits.
+    Upto(u64),
+}
+
+/// Runs an operation that has no parts to go on from.
+fn once(start: u64, operation: impl FnOnce() -> Result<u64, Errno>) -> Part {
+    Part::Done(if start == 0 { operation() } else { Err(Errno::EINVAL) })
+}
+
+/// Returns the domain that `named` is, from the caller's point of view.
+fn target(caller: &Caller<'_>, named: u16) -> Result<Arc<Domain>, Errno> {
+    let id = DomId(named).resolve(caller.domain.id);
+    if id == caller.domain.id {
+        return Ok(Arc::clone(caller.domain));
+    }
+    caller.hv.domain(id).ok_or(Errno::ESRCH)
+}
+
+/// Returns the domain that `named` is if the caller may manage its memory.
+fn managed(caller: &Caller<'_>, named: u16) -> Result<Arc<Domain>, Errno> {
+    let domain = target(caller, named)?;
+    privilege::over(subject(caller), domain.id)?;
+    Ok(domain)
+}
+
+fn subject(caller: &Caller<'_>) -> Subject {
+    Subject { dom: caller.domain.id, privileged: caller.domain.is_privileged() }
+}
+
+/// Returns the domain whose number stands at `argument`.
+fn subject_domain(caller: &Caller<'_>, argument: u64) -> Result<Arc<Domain>, Errno> {
+    let request = Handle::<abi::MemoryDomain>::from_register(argument).load(caller.guest)?;
+    managed(caller, request.domid)
+}
+
+/// Returns the account of the domain whose number stands at `argument`.
+fn account(caller: &Caller<'_>, argument: u64) -> Result<Account, Errno> {
+    let domain = subject_domain(caller, argument)?;
+    caller.hv.frames.lock().account(domain.id).ok_or(Errno::ESRCH)
+}
+
+/// Answers as for a domain without frames to be populated later: there are none on Arm.
+fn pod_target(caller: &Caller<'_>, argument: u64) -> Result<u64, Errno> {
+    let handle = Handle::<abi::PodTarget>::from_register(argument);
+    let mut request = handle.load(caller.guest)?;
+    let domain = target(caller, request.domid)?;
+    privilege::control(subject(caller))?;
+    let account = caller.hv.frames.lock().account(domain.id).ok_or(Errno::ESRCH)?;
+    request.tot_pages = account.total;
+    request.pod_cache_pages = 0;
+    request.pod_entries = 0;
+    handle.store(caller.guest, &request)?;
+    Ok(0)
+}
+
+/// Says whether work on many parts should stop after `done` of them, `left` being left.
+fn should_stop(caller: &Caller<'_>, left: u64) -> bool {
+    left > 0 && caller.hv.machine.interrupt_pending()
+}
