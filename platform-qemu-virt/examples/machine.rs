@@ -338,15 +338,44 @@ mod machine {
         assert_eq!(LoadedGuest.translate(far).map(|at| at.raw()), Ok(far));
     }
 
-    /// Measures an exit and entry; under `-icount shift=0` a nanosecond is an instruction.
+    /// Measures what is done often; under `-icount shift=0` a nanosecond is an instruction.
     fn cost(context: &mut VcpuContext) {
-        let start = timer::ticks();
-        for _ in 0..ROUNDS {
+        let frame = black_box(FRAMES.frame());
+        let at = black_box(FRAMES);
+        let mut bytes = [0; 24];
+        let mut page = [0; 4096];
+        measure("nothing", || {});
+        measure("a round trip to the guest", || {
             context.set_pc(GUEST + 4);
             context.enter();
+        });
+        measure("putting a virtual processor away and back", || {
+            context.save();
+            context.load();
+        });
+        measure("a word of memory", || {
+            black_box(DirectMap.load_u64(at));
+        });
+        measure("24 bytes of the guest", || {
+            assert_eq!(LoadedGuest.read(GUEST + 0x100, black_box(&mut bytes)), Ok(()));
+        });
+        measure("a page of the guest", || {
+            assert_eq!(LoadedGuest.read(GUEST + 0x1000, black_box(&mut page)), Ok(()));
+        });
+        measure("zeroing a page", || DirectMap.zero(frame));
+        measure("the time", || {
+            black_box(timer::now());
+        });
+    }
+
+    fn measure(what: &str, mut action: impl FnMut()) {
+        const TIMES: u64 = 100;
+        let start = timer::ticks();
+        for _ in 0..TIMES {
+            action();
         }
         let span = timer::to_nanos(timer::ticks() - start);
-        say!("a round trip: {} ns", span.0 / ROUNDS);
+        say!("{what}: {} ns", span.0 / TIMES);
     }
 
     #[expect(unconditional_recursion, reason = "the stack has to run over")]

@@ -1,25 +1,40 @@
 // Copying and clearing memory that guests may change meanwhile.
 
-// direct_copy(x0 = to, x1 = from, x2 = length): clobbers x2 to x10 and the flags.
+// direct_copy(x0 = to, x1 = from, x2 = length): clobbers x0 to x10 and the flags.
 .section .text.direct_copy, "ax"
 .global direct_copy
 .balign 64
 direct_copy:
-    subs    x2, x2, #64
+    subs    x2, x2, #128
     b.lo    2f
-1:  ldp     x3, x4, [x1]
-    ldp     x5, x6, [x1, #16]
-    ldp     x7, x8, [x1, #32]
-    ldp     x9, x10, [x1, #48]
-    stp     x3, x4, [x0]
-    stp     x5, x6, [x0, #16]
-    stp     x7, x8, [x0, #32]
-    stp     x9, x10, [x0, #48]
-    add     x0, x0, #64
-    add     x1, x1, #64
-    subs    x2, x2, #64
+1:  ldp     x3, x4, [x1], #64
+    ldp     x5, x6, [x1, #-48]
+    ldp     x7, x8, [x1, #-32]
+    ldp     x9, x10, [x1, #-16]
+    stp     x3, x4, [x0], #64
+    stp     x5, x6, [x0, #-48]
+    stp     x7, x8, [x0, #-32]
+    stp     x9, x10, [x0, #-16]
+    ldp     x3, x4, [x1], #64
+    ldp     x5, x6, [x1, #-48]
+    ldp     x7, x8, [x1, #-32]
+    ldp     x9, x10, [x1, #-16]
+    stp     x3, x4, [x0], #64
+    stp     x5, x6, [x0, #-48]
+    stp     x7, x8, [x0, #-32]
+    stp     x9, x10, [x0, #-16]
+    subs    x2, x2, #128
     b.hs    1b
-2:  tbz     x2, #5, 3f                  // x2 is the rest less 64: its low bits are the rest's
+2:  tbz     x2, #6, 2f                  // x2 is the rest less 128: its low bits are the rest's
+    ldp     x3, x4, [x1], #64
+    ldp     x5, x6, [x1, #-48]
+    ldp     x7, x8, [x1, #-32]
+    ldp     x9, x10, [x1, #-16]
+    stp     x3, x4, [x0], #64
+    stp     x5, x6, [x0, #-48]
+    stp     x7, x8, [x0, #-32]
+    stp     x9, x10, [x0, #-16]
+2:  tbz     x2, #5, 3f
     ldp     x3, x4, [x1], #16
     ldp     x5, x6, [x1], #16
     stp     x3, x4, [x0], #16

@@ -33,6 +33,30 @@ static MANAGED: [Managed; MAX_MANAGED] =
     [const { Managed { start: AtomicU64::new(0), len: AtomicU64::new(0) } }; MAX_MANAGED];
 
 impl DirectMap {
+    /// Copies bytes from `at` on into `bytes`, if all of them are managed; says whether they are.
+    #[inline(always)]
+    pub(crate) fn try_read(&self, at: MachineAddr, bytes: &mut [u8]) -> bool {
+        let covered = self.covers(at, bytes.len());
+        if covered {
+            let from = direct(at);
+            // SAFETY: `from` is managed memory of that length, `bytes` is ours; the two never overlap.
+            unsafe { direct_copy(bytes.as_mut_ptr(), from, bytes.len()) };
+        }
+        covered
+    }
+
+    /// Copies `bytes` to `at` on, if all of that is managed; says whether it is.
+    #[inline(always)]
+    pub(crate) fn try_write(&self, at: MachineAddr, bytes: &[u8]) -> bool {
+        let covered = self.covers(at, bytes.len());
+        if covered {
+            let to = direct(at);
+            // SAFETY: `to` is managed memory of that length, and no Rust object lies there.
+            unsafe { direct_copy(to, bytes.as_ptr(), bytes.len()) };
+        }
+        covered
+    }
+
     /// Says whether all of the `len` bytes from `at` are managed, and so may be reached.
     #[inline(always)]
     pub fn covers(&self, at: MachineAddr, len: usize) -> bool {
@@ -52,7 +76,7 @@ impl DirectMap {
         if !self.covers(at, len) {
             outside(at, len);
         }
-        core::ptr::with_exposed_provenance_mut(to_index(DIRECT_BASE | at.raw()))
+        direct(at)
     }
 
     /// Returns where the word at `at` is.
@@ -74,6 +98,12 @@ impl Managed {
     }
 }
 
+/// Returns where the byte at `at` appears.
+#[inline(always)]
+fn direct(at: MachineAddr) -> *mut u8 {
+    core::ptr::with_exposed_provenance_mut(to_index(DIRECT_BASE | at.raw()))
+}
+
 #[cold]
 #[inline(never)]
 fn outside(at: MachineAddr, len: usize) -> ! {
@@ -93,16 +123,16 @@ macro_rules! atomic {
 impl FrameMemory for DirectMap {
     #[inline]
     fn read(&self, at: MachineAddr, bytes: &mut [u8]) {
-        let from = self.pointer(at, bytes.len());
-        // SAFETY: `from` is managed memory of that length, `bytes` is ours, and the two never overlap.
-        unsafe { direct_copy(bytes.as_mut_ptr(), from, bytes.len()) };
+        if !self.try_read(at, bytes) {
+            outside(at, bytes.len());
+        }
     }
 
     #[inline]
     fn write(&self, at: MachineAddr, bytes: &[u8]) {
-        let to = self.pointer(at, bytes.len());
-        // SAFETY: `to` is managed memory of that length, and no Rust object lies there.
-        unsafe { direct_copy(to, bytes.as_ptr(), bytes.len()) };
+        if !self.try_write(at, bytes) {
+            outside(at, bytes.len());
+        }
     }
 
     #[inline]

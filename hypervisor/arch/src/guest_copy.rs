@@ -6,7 +6,6 @@ use crate::regs::{PAR_EL1, Readable, Writeable};
 use core::arch::asm;
 use hv_core::addr::{GuestAddr, MachineAddr, PAGE_SIZE, to_index};
 use hv_core::guest::{Fault, GuestMemory};
-use hv_core::memory::FrameMemory;
 
 /// The memory of the guest whose context and stage 2 are loaded on this processor.
 ///
@@ -30,38 +29,57 @@ impl LoadedGuest {
     /// Returns where the guest's `address` is in memory, if the guest may write there.
     pub fn locate_for_write(&self, address: u64) -> Result<MachineAddr, Fault> {
         let _par = KeepPar::new();
-        locate(translate_write(address), address, 1)
+        let at = locate(translate_write(address), address)?;
+        if DirectMap.covers(at, 1) { Ok(at) } else { Err(Fault) }
     }
 }
 
 impl GuestMemory for LoadedGuest {
+    #[inline]
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Fault> {
-        let _par = KeepPar::new();
-        let mut address = address;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let (part, after) = rest.split_at_mut(in_page(address, rest.len()));
-            let at = locate(translate_read(address), address, part.len())?;
-            DirectMap.read(at, part);
-            address = address.wrapping_add(part.len() as u64);
-            rest = after;
+        if in_page(address, bytes.len()) < bytes.len() {
+            return read_across(address, bytes);
         }
-        Ok(())
+        let _par = KeepPar::new();
+        let at = locate(translate_read(address), address)?;
+        if DirectMap.try_read(at, bytes) { Ok(()) } else { Err(Fault) }
     }
 
+    #[inline]
     fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Fault> {
-        let _par = KeepPar::new();
-        let mut address = address;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let (part, after) = rest.split_at(in_page(address, rest.len()));
-            let at = locate(translate_write(address), address, part.len())?;
-            DirectMap.write(at, part);
-            address = address.wrapping_add(part.len() as u64);
-            rest = after;
+        if in_page(address, bytes.len()) < bytes.len() {
+            return write_across(address, bytes);
         }
-        Ok(())
+        let _par = KeepPar::new();
+        let at = locate(translate_write(address), address)?;
+        if DirectMap.try_write(at, bytes) { Ok(()) } else { Err(Fault) }
     }
+}
+
+/// Reads, page by page, what does not lie in one.
+#[inline(never)]
+fn read_across(mut address: u64, bytes: &mut [u8]) -> Result<(), Fault> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (part, after) = rest.split_at_mut(in_page(address, rest.len()));
+        LoadedGuest.read(address, part)?;
+        address = address.wrapping_add(part.len() as u64);
+        rest = after;
+    }
+    Ok(())
+}
+
+/// Writes, page by page, what does not go in one; what comes before a fault is written.
+#[inline(never)]
+fn write_across(mut address: u64, bytes: &[u8]) -> Result<(), Fault> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (part, after) = rest.split_at(in_page(address, rest.len()));
+        LoadedGuest.write(address, part)?;
+        address = address.wrapping_add(part.len() as u64);
+        rest = after;
+    }
+    Ok(())
 }
 
 /// `PAR_EL1.F`: the address is not translated.
@@ -77,9 +95,11 @@ fn in_page(address: u64, len: usize) -> usize {
 
 /// Turns what `PAR_EL1` says of `address` into where its bytes are.
 #[inline(always)]
-fn locate(par: u64, address: u64, len: usize) -> Result<MachineAddr, Fault> {
-    let at = MachineAddr::new(par & FRAME | (address % PAGE_SIZE));
-    if par & FAILED == 0 && DirectMap.covers(at, len) { Ok(at) } else { Err(Fault) }
+fn locate(par: u64, address: u64) -> Result<MachineAddr, Fault> {
+    if par & FAILED != 0 {
+        return Err(Fault);
+    }
+    Ok(MachineAddr::new(par & FRAME | (address % PAGE_SIZE)))
 }
 
 #[inline(always)]
