@@ -10,11 +10,11 @@ use crate::keys;
 use crate::machine::KICK;
 use crate::state::{Hypervisor, Processor};
 use crate::vcpu::Loaded;
+use core::sync::atomic::Ordering;
 use hv_arch::gic::{self, MAINTENANCE_IRQ, ThisCpuLists};
 use hv_arch::timer;
 use hv_core::evtchn::Virq;
 use hv_core::ids::{DomId, Irq, VcpuId};
-use core::sync::atomic::Ordering;
 
 /// Takes every interrupt that waits; says whether the EL2 timer was among them.
 pub fn take_all(hv: &Hypervisor, processor: &Processor, loaded: Option<&Loaded>) -> bool {

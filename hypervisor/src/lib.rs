@@ -7,6 +7,7 @@ extern crate alloc;
 pub mod command_line;
 pub mod console;
 pub mod domain;
+pub mod host_tree;
 pub mod hypercall;
 #[cfg(target_os = "none")]
 pub mod irq;
@@ -17,6 +18,7 @@ pub mod machine;
 pub mod panic;
 pub mod perform;
 pub mod range_set;
+pub mod region;
 pub mod state;
 pub mod timer;
 pub mod trap;

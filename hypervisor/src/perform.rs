@@ -185,8 +185,7 @@ impl Hypervisor {
                 Change::Nothing => {}
                 Change::Stop => self.hold(vcpu, hold),
                 // One that was paused by itself stays so.
-                Change::Go
-                    if hold == Hold::PAUSED && vcpu.pauses.load(Ordering::SeqCst) > 0 => {}
+                Change::Go if hold == Hold::PAUSED && vcpu.pauses.load(Ordering::SeqCst) > 0 => {}
                 Change::Go => self.release(vcpu, hold),
             }
         }

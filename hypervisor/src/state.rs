@@ -23,6 +23,7 @@ use crate::console::Console;
 use crate::domain::Domain;
 use crate::lock::Lock;
 use crate::machine::Machine;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +39,7 @@ use hv_core::timer_queue::TimerQueue;
 #[derive(Clone, Debug)]
 pub struct Host {
     /// The hypervisor's command line, as `xl info` shows it.
-    pub command_line: alloc::string::String,
+    pub command_line: String,
     /// The options on it.
     pub options: Options,
     /// Ticks of the system counter in a second.

@@ -59,7 +59,8 @@ impl Domain {
         let version = memory.load_u32(field(VERSION)) | 1;
         memory.store_u32(field(VERSION), version);
         let bytes = time.seconds.to_le_bytes();
-        let [low, high] = [[bytes[0], bytes[1], bytes[2], bytes[3]], [bytes[4], bytes[5], bytes[6], bytes[7]]];
+        let [low, high] =
+            [[bytes[0], bytes[1], bytes[2], bytes[3]], [bytes[4], bytes[5], bytes[6], bytes[7]]];
         memory.store_u32(field(SECONDS), u32::from_le_bytes(low));
         memory.store_u32(field(SECONDS_HIGH), u32::from_le_bytes(high));
         memory.store_u32(field(NANOS), time.nanos);

@@ -2,8 +2,8 @@
 
 use crate::lock::Lock;
 use crate::machine::VcpuContext;
-use core::fmt;
 use alloc::boxed::Box;
+use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hv_core::addr::MachineAddr;
 use hv_core::ids::{CpuId, VcpuRef};

@@ -1,14 +1,14 @@
 //! A machine of values: memory in a map, a clock that stands, and a list of what was asked.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use hv_core::addr::MachineAddr;
 pub use hv_core::fake::FakeMemory as Memory;
-pub use hv_core::vgic::FakeListRegisters as Lists;
 use hv_core::guest::{Fault, GuestMemory};
 use hv_core::ids::{CpuId, Irq};
 use hv_core::p2m::Stale;
 use hv_core::time::Nanos;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+pub use hv_core::vgic::FakeListRegisters as Lists;
 use spin::Mutex;
 
 /// What the hypervisor asked of the machine.

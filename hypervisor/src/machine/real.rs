@@ -1,15 +1,15 @@
 //! The machine itself: `hv-arch`, by the names the rest of this crate uses.
 
 pub use hv_arch::DirectMap as Memory;
+pub use hv_arch::VcpuContext;
 use hv_arch::guest_copy::LoadedGuest;
 pub use hv_arch::vcpu::VirtualTimer;
-pub use hv_arch::VcpuContext;
 
+use crate::lock::Lock;
 use hv_arch::gic::{self, Trigger};
 use hv_arch::stage2::{self, Space};
 use hv_arch::uart::Pl011;
 use hv_arch::{power, timer, vcpu};
-use crate::lock::Lock;
 use hv_core::addr::MachineAddr;
 use hv_core::guest::{Fault, GuestMemory};
 use hv_core::ids::{CpuId, Irq};

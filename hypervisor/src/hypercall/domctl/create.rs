@@ -1,7 +1,7 @@
 //! `XEN_DOMCTL_createdomain`.
 
-use crate::domain::create::Request;
 use crate::domain::Settings;
+use crate::domain::create::Request;
 use crate::hypercall::Caller;
 use arrayvec::ArrayVec;
 use hv_core::addr::GuestAddr;
@@ -97,10 +97,7 @@ fn request(caller: &Caller<'_>, id: DomId, wanted: &CreateDomain) -> Request {
             maptrack_frames: limit(wanted.max_maptrack_frames, defaults.maptrack_frames),
         },
         handle: wanted.handle,
-        layout: Layout {
-            distributor: GuestAddr::new(arm::GUEST_GICV3_GICD_BASE),
-            redistributors,
-        },
+        layout: Layout { distributor: GuestAddr::new(arm::GUEST_GICV3_GICD_BASE), redistributors },
         frame_limit: 0,
     }
 }

@@ -33,7 +33,11 @@ pub(super) fn iomem_permission(request: &Request<'_>) -> Result<(), Errno> {
     }
     let frames = permission.first_mfn..end;
     let mut devices = request.domain.devices.lock();
-    if permission.allow_access != 0 { devices.insert(frames) } else { devices.remove(frames) }
+    if permission.allow_access != 0 {
+        devices.insert(frames)
+    } else {
+        devices.remove(frames)
+    }
     Ok(())
 }
 
@@ -64,9 +68,7 @@ pub(super) fn map_device(request: &Request<'_>) -> Result<(), Errno> {
                     let mfn = Mfn::new(mapping.first_mfn + done);
                     p2m.map_range(memory, &mut *frames, first, mfn, left, Kind::Device, u32::MAX)
                 }
-                DPCI_REMOVE_MAPPING => {
-                    p2m.unmap_range(memory, &mut *frames, first, left, u32::MAX)
-                }
+                DPCI_REMOVE_MAPPING => p2m.unmap_range(memory, &mut *frames, first, left, u32::MAX),
                 _ => return Err(Errno::EINVAL),
             }
         }?;

@@ -16,11 +16,8 @@ pub(super) fn read(request: &mut Request<'_>) -> Result<(), Errno> {
     let mut wanted: ReadConsole = request.sysctl.payload();
     let hv = request.caller.hv;
     let (oldest, newest) = hv.console.with_ring(|ring| (ring.oldest(), ring.newest()));
-    let mut position = if wanted.incremental != 0 {
-        oldest.max(widen(wanted.index, newest))
-    } else {
-        oldest
-    };
+    let mut position =
+        if wanted.incremental != 0 { oldest.max(widen(wanted.index, newest)) } else { oldest };
     let mut copied = 0_u32;
     let mut piece = [0; PIECE];
     while copied < wanted.count {

@@ -27,7 +27,9 @@ pub(super) fn physinfo(request: &mut Request<'_>) -> Result<(), Errno> {
         max_cpu_id: count.saturating_sub(1),
         nr_nodes: 1,
         cpu_khz: u32::try_from(hv.host.counter_frequency / 1_000).unwrap_or(u32::MAX),
-        capabilities: XEN_SYSCTL_PHYSCAP_HVM | XEN_SYSCTL_PHYSCAP_HAP | XEN_SYSCTL_PHYSCAP_GNTTAB_V1,
+        capabilities: XEN_SYSCTL_PHYSCAP_HVM
+            | XEN_SYSCTL_PHYSCAP_HAP
+            | XEN_SYSCTL_PHYSCAP_GNTTAB_V1,
         total_pages: hv.host.total_frames,
         max_mfn: hv.host.max_frame.saturating_sub(1),
         ..PhysInfo::default()
@@ -49,7 +51,9 @@ pub(super) fn cpu_info(request: &mut Request<'_>) -> Result<(), Errno> {
     let mut count = 0;
     for processor in hv.processors.iter().take(wanted.max_cpus as usize) {
         let idle = hv.scheduler.lock().idle_time(processor.id, now);
-        array.element(u64::from(count)).store(request.caller.guest, &CpuInfo { idletime: idle.0 })?;
+        array
+            .element(u64::from(count))
+            .store(request.caller.guest, &CpuInfo { idletime: idle.0 })?;
         count += 1;
     }
     wanted.nr_cpus = count;
