@@ -47,6 +47,27 @@ impl Session {
         Ok(Outcome { status, output })
     }
 
+    /// Goes to the shell on a guest's console.
+    pub(crate) fn enter_console(&mut self, guest: &str, limit: Duration) -> Result<()> {
+        self.serial.send(&format!("xl console {guest}; echo LEFT_CON''SOLE\n"))?;
+        // The guest may still be booting: what is typed meanwhile waits in its console's ring.
+        self.serial.send("stty -echo; PS1=; echo GUEST''_READY\n")?;
+        self.serial
+            .expect("GUEST_READY\n", limit)
+            .with_context(|| format!("no shell answers on the console of {guest}"))?;
+        Ok(())
+    }
+
+    /// Comes back from a guest's console to Dom0's shell.
+    pub(crate) fn leave_console(&mut self) -> Result<()> {
+        // Alone: xl takes it for the way out only when nothing is typed with it.
+        self.serial.send("\u{1d}")?;
+        self.serial
+            .expect("LEFT_CONSOLE\n", Duration::from_secs(30))
+            .context("xl console does not end")?;
+        Ok(())
+    }
+
     /// Types text, as it is.
     pub(crate) fn send(&mut self, text: &str) -> Result<()> {
         self.serial.send(text)

@@ -6,7 +6,9 @@ mod image;
 mod machine;
 mod process;
 mod qemu;
+mod scenario;
 mod serial;
+mod system;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -35,6 +37,21 @@ enum Command {
     },
     /// Like run, but waits for a debugger on port 1234
     Gdb {
+        #[command(flatten)]
+        machine: MachineArgs,
+    },
+    /// Plays the scenarios of tests/system, or those whose names contain a NAME
+    System {
+        #[command(flatten)]
+        machine: MachineArgs,
+        /// Prints what the commands say, not just the results
+        #[arg(long)]
+        show: bool,
+        /// Names, or parts of names
+        names: Vec<String>,
+    },
+    /// Shows the whole system without a person: a guest is created, used, shut down
+    Demo {
         #[command(flatten)]
         machine: MachineArgs,
     },
@@ -67,6 +84,11 @@ fn run(command: Command) -> Result<()> {
         Command::Image => image::with_toolstack().map(drop),
         Command::Run { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::None),
         Command::Gdb { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::Waits),
+        Command::System { machine, show, names } => {
+            let show = if show { system::Show::Everything } else { system::Show::OnlyResults };
+            system::play(&machine, &names, show)?.finish()
+        }
+        Command::Demo { machine } => system::demo(&machine),
         Command::Dom0 { machine, limit, commands } => {
             let mut session = dom0::Session::boot(&machine.prepare()?, "dom0")?;
             for command in &commands {

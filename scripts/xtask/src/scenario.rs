@@ -1,0 +1,281 @@
+//! Scenarios of tests/system: what to type at which console, what must be seen, and how long it may take. Parsing is pure; `Player` acts.
+
+use anyhow::{Context, Result, bail};
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::dom0::{Outcome, Session};
+use crate::machine::MachineArgs;
+
+/// How long a step may take when it says nothing else.
+const USUAL_LIMIT: Duration = Duration::from_secs(30);
+
+/// A parsed scenario.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    /// Its first line: what it shows.
+    pub(crate) title: String,
+    machine: Vec<String>,
+    steps: Vec<(usize, Step)>,
+}
+
+/// One line of a scenario.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Step {
+    /// `run`, `fails`, `retry`: a command for the shell that is being talked to.
+    Command { how: How, limit: Duration, command: String },
+    /// `see TEXT`: the last command's output has it.
+    See(String),
+    /// `unseen TEXT`: the last command's output lacks it.
+    Unseen(String),
+    /// `keep NAME`: remembers the last command's output.
+    Keep(String),
+    /// `same NAME`: the last command's output is the remembered one.
+    Same(String),
+    /// `console GUEST`: talks to a guest's shell from here on.
+    Console { limit: Duration, guest: String },
+    /// `leave`: talks to Dom0's shell again.
+    Leave,
+    /// `expect TEXT`: waits for text, whoever says it.
+    Expect { limit: Duration, text: String },
+    /// `type TEXT`: types a line and waits for nothing.
+    Type(String),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum How {
+    /// Its status must be 0.
+    Succeeds,
+    /// Its status must not be 0.
+    Fails,
+    /// It is repeated until its status is 0.
+    Retried,
+}
+
+impl Scenario {
+    /// Reads a scenario from its file.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let name = path.file_stem().and_then(|name| name.to_str()).context("a nameless file")?;
+        Self::parse(name, &text).with_context(|| path.display().to_string())
+    }
+
+    fn parse(name: &str, text: &str) -> Result<Self> {
+        let title = text
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("# "))
+            .context("the first line must be `# ` and what the scenario shows")?;
+        let mut scenario = Self {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            machine: Vec::new(),
+            steps: Vec::new(),
+        };
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let number = index + 1;
+            match line.strip_prefix("machine ") {
+                Some(words) => {
+                    scenario.machine.extend(words.split_whitespace().map(str::to_owned));
+                }
+                None => {
+                    let step = parse_step(line).with_context(|| format!("line {number}"))?;
+                    scenario.steps.push((number, step));
+                }
+            }
+        }
+        Ok(scenario)
+    }
+
+    /// Returns the machine it wants, starting from the one the command line asks for.
+    pub(crate) fn machine(&self, mut args: MachineArgs) -> Result<MachineArgs> {
+        for property in &self.machine {
+            args.set(property)?;
+        }
+        Ok(args)
+    }
+}
+
+fn parse_step(line: &str) -> Result<Step> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let rest = rest.trim();
+    let needs_text =
+        || if rest.is_empty() { bail!("`{word}` of what?") } else { Ok(rest.to_owned()) };
+    let command = |how| -> Result<Step> {
+        needs_text()?;
+        let (limit, command) = split_limit(rest);
+        Ok(Step::Command { how, limit, command })
+    };
+    Ok(match word {
+        "run" => command(How::Succeeds)?,
+        "fails" => command(How::Fails)?,
+        "retry" => command(How::Retried)?,
+        "see" => Step::See(needs_text()?),
+        "unseen" => Step::Unseen(needs_text()?),
+        "keep" => Step::Keep(needs_text()?),
+        "same" => Step::Same(needs_text()?),
+        "type" => Step::Type(needs_text()?),
+        "leave" => Step::Leave,
+        "console" => {
+            needs_text()?;
+            let (limit, guest) = split_limit(rest);
+            Step::Console { limit, guest }
+        }
+        "expect" => {
+            needs_text()?;
+            let (limit, text) = split_limit(rest);
+            Step::Expect { limit, text }
+        }
+        _ => bail!(
+            "`{word}` is none of machine, run, fails, retry, see, unseen, keep, same, type, console, leave, expect"
+        ),
+    })
+}
+
+/// Takes a limit such as `90s` off the front.
+fn split_limit(rest: &str) -> (Duration, String) {
+    let limit = rest.split_once(' ').and_then(|(first, rest)| {
+        let seconds = first.strip_suffix('s')?.parse().ok()?;
+        Some((Duration::from_secs(seconds), rest.trim().to_owned()))
+    });
+    limit.unwrap_or((USUAL_LIMIT, rest.to_owned()))
+}
+
+/// A scenario being played on a booted machine.
+pub(crate) struct Player<'a> {
+    session: &'a mut Session,
+    /// The machine a guest's console is on, for prompts in what is shown.
+    place: String,
+    last: Outcome,
+    kept: HashMap<String, String>,
+    /// Shows commands and what they say while it plays.
+    shown: bool,
+}
+
+impl<'a> Player<'a> {
+    /// Takes a booted machine; `shown` prints commands and outputs as they come.
+    pub(crate) fn new(session: &'a mut Session, shown: bool) -> Self {
+        Self {
+            session,
+            place: String::from("dom0"),
+            last: Outcome { status: 0, output: String::new() },
+            kept: HashMap::new(),
+            shown,
+        }
+    }
+
+    /// Plays all steps; an error says at which line it went wrong.
+    pub(crate) fn play(&mut self, scenario: &Scenario) -> Result<()> {
+        for (line, step) in &scenario.steps {
+            self.step(step).with_context(|| format!("{}, line {line}", scenario.name))?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Command { how, limit, command } => self.command(*how, *limit, command),
+            Step::See(text) if !self.last.output.contains(text.as_str()) => {
+                bail!("no {text:?} in what it said:\n{}", self.last.output)
+            }
+            Step::Unseen(text) if self.last.output.contains(text.as_str()) => {
+                bail!("{text:?} is in what it said:\n{}", self.last.output)
+            }
+            Step::See(_) | Step::Unseen(_) => Ok(()),
+            Step::Keep(name) => {
+                self.kept.insert(name.clone(), self.last.output.clone());
+                Ok(())
+            }
+            Step::Same(name) => {
+                let kept =
+                    self.kept.get(name).with_context(|| format!("nothing kept as {name}"))?;
+                if *kept != self.last.output {
+                    bail!("it was:\n{kept}and is now:\n{}", self.last.output);
+                }
+                Ok(())
+            }
+            Step::Console { limit, guest } => {
+                self.place.clone_from(guest);
+                self.session.enter_console(guest, *limit)
+            }
+            Step::Leave => {
+                self.place = String::from("dom0");
+                self.session.leave_console()
+            }
+            Step::Expect { limit, text } => self.session.expect(text, *limit).map(drop),
+            Step::Type(text) => self.session.send(&format!("{text}\n")),
+        }
+    }
+
+    fn command(&mut self, how: How, limit: Duration, command: &str) -> Result<()> {
+        if self.shown {
+            println!("{}:~# {command}", self.place);
+        }
+        let end = Instant::now() + limit;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            self.last = self.session.run(command, left)?;
+            if how != How::Retried || self.last.status == 0 {
+                break;
+            }
+            if Instant::now() >= end {
+                bail!("`{command}` still fails after {} s:\n{}", limit.as_secs(), self.last.output);
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        if self.shown {
+            print!("{}", self.last.output);
+        }
+        let status = self.last.status;
+        match how {
+            How::Succeeds if status != 0 => {
+                bail!("`{command}` ended with status {status}:\n{}", self.last.output)
+            }
+            How::Fails if status == 0 => {
+                bail!("`{command}` succeeded, which it should not:\n{}", self.last.output)
+            }
+            How::Succeeds | How::Fails | How::Retried => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_says_machine_steps_and_limits() {
+        let text = "# Shows things.\nmachine vcpus=4 cpus=2\n\n# why\nrun 90s xl create a.cfg\nsee demo\nleave\n";
+        let scenario = Scenario::parse("things", text).unwrap();
+        assert_eq!(scenario.title, "Shows things.");
+        assert_eq!(scenario.machine(MachineArgs::default()).unwrap().vcpus, 4);
+        let create = Step::Command {
+            how: How::Succeeds,
+            limit: Duration::from_secs(90),
+            command: String::from("xl create a.cfg"),
+        };
+        let steps = [(5, create), (6, Step::See(String::from("demo"))), (7, Step::Leave)];
+        assert_eq!(scenario.steps, steps);
+    }
+
+    #[test]
+    fn a_limit_is_a_number_and_an_s_and_nothing_else() {
+        assert_eq!(split_limit("sleep 3s"), (USUAL_LIMIT, String::from("sleep 3s")));
+        assert_eq!(split_limit("ls -l"), (USUAL_LIMIT, String::from("ls -l")));
+        assert_eq!(split_limit("5s ls"), (Duration::from_secs(5), String::from("ls")));
+    }
+
+    #[test]
+    fn a_word_that_is_no_step_is_refused_with_its_line() {
+        let error = Scenario::parse("bad", "# Bad.\nrnu ls\n").unwrap_err();
+        assert!(format!("{error:#}").starts_with("line 2: `rnu` is none of"), "{error:#}");
+        assert!(Scenario::parse("bad", "run ls\n").is_err());
+    }
+}

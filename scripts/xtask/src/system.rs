@@ -1,0 +1,117 @@
+//! Plays the scenarios of tests/system, one booted machine each, and counts.
+
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::time::Instant;
+
+use crate::dom0::Session;
+use crate::machine::MachineArgs;
+use crate::process::{root, say};
+use crate::scenario::{Player, Scenario};
+
+/// Whether what a scenario's commands say is printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Show {
+    Everything,
+    OnlyResults,
+}
+
+/// Counts of a run of tests.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Count {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+}
+
+impl Count {
+    /// Counts one more result and prints its line.
+    pub(crate) fn note(&mut self, name: &str, began: Instant, result: &Result<()>) {
+        let seconds = began.elapsed().as_secs_f32();
+        match result {
+            Ok(()) => {
+                self.passed += 1;
+                println!("ok      {name} ({seconds:.1} s)");
+            }
+            Err(error) => {
+                self.failed += 1;
+                println!("FAILED  {name} ({seconds:.1} s): {error:#}");
+            }
+        }
+    }
+
+    /// Prints the totals; failures are an error.
+    pub(crate) fn finish(self) -> Result<()> {
+        println!("{} passed, {} failed", self.passed, self.failed);
+        if self.failed > 0 {
+            bail!("{} failed", self.failed);
+        }
+        Ok(())
+    }
+}
+
+/// Plays all scenarios, or those whose names contain one of `names`.
+pub(crate) fn play(args: &MachineArgs, names: &[String], show: Show) -> Result<Count> {
+    let mut count = Count::default();
+    for scenario in chosen(names)? {
+        let began = Instant::now();
+        let result = play_one(args, &scenario, show);
+        count.note(&format!("system {}: {}", scenario.name, scenario.title), began, &result);
+    }
+    Ok(count)
+}
+
+/// Boots one scenario's machine, plays it, powers off.
+pub(crate) fn play_one(args: &MachineArgs, scenario: &Scenario, show: Show) -> Result<()> {
+    let machine = scenario.machine(args.clone())?.prepare()?;
+    let mut session = Session::boot(&machine, &format!("system-{}", scenario.name))?;
+    Player::new(&mut session, show == Show::Everything).play(scenario)?;
+    if show == Show::Everything {
+        say("powering off");
+    }
+    session.power_off()
+}
+
+/// Plays the demonstration, showing everything.
+pub(crate) fn demo(args: &MachineArgs) -> Result<()> {
+    let scenario = Scenario::read(&root().join("tests/system/demo.scenario"))?;
+    play_one(args, &scenario, Show::Everything)?;
+    println!(
+        "demo: the guest was created, listed, pinged, read from, shut down; the machine is off"
+    );
+    Ok(())
+}
+
+fn chosen(names: &[String]) -> Result<Vec<Scenario>> {
+    let directory = root().join("tests/system");
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "scenario") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let mut scenarios = Vec::new();
+    for path in paths {
+        let scenario = Scenario::read(&path)?;
+        if names.is_empty() || names.iter().any(|name| scenario.name.contains(name.as_str())) {
+            scenarios.push(scenario);
+        }
+    }
+    if scenarios.is_empty() {
+        bail!("no scenario in {} has such a name", directory.display());
+    }
+    Ok(scenarios)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_of_the_tree_can_be_read() {
+        for scenario in chosen(&[]).unwrap() {
+            scenario.machine(MachineArgs::default()).unwrap();
+        }
+    }
+}
