@@ -129,14 +129,20 @@ impl Console {
         Input::ForDom0
     }
 
-    /// Takes bytes typed for Dom0; returns how many.
-    pub fn read_typed(&self, out: &mut [u8]) -> usize {
-        let mut typed = self.typed.lock();
-        let count = out.len().min(typed.bytes.len());
-        for (slot, byte) in out.iter_mut().zip(typed.bytes.drain(..count)) {
-            *slot = byte;
+    /// Copies bytes typed for Dom0; returns how many. They stay until [`Self::drop_typed`].
+    pub fn peek_typed(&self, out: &mut [u8]) -> usize {
+        let typed = self.typed.lock();
+        for (slot, byte) in out.iter_mut().zip(&typed.bytes) {
+            *slot = *byte;
         }
-        count
+        out.len().min(typed.bytes.len())
+    }
+
+    /// Forgets the first `count` bytes typed for Dom0.
+    pub fn drop_typed(&self, count: usize) {
+        let mut typed = self.typed.lock();
+        let count = count.min(typed.bytes.len());
+        typed.bytes.drain(..count);
     }
 }
 
@@ -146,7 +152,8 @@ mod tests {
 
     fn read(console: &Console) -> Vec<u8> {
         let mut bytes = [0; 16];
-        let count = console.read_typed(&mut bytes);
+        let count = console.peek_typed(&mut bytes);
+        console.drop_typed(count);
         bytes[..count].to_vec()
     }
 
@@ -179,6 +186,6 @@ mod tests {
             let _ = console.typed(b'x');
         }
         let mut bytes = [0; 1000];
-        assert_eq!(console.read_typed(&mut bytes), INPUT_SIZE);
+        assert_eq!(console.peek_typed(&mut bytes), INPUT_SIZE);
     }
 }

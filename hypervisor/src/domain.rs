@@ -19,12 +19,16 @@ use hv_core::grant::GrantTable;
 use hv_core::ids::{DomId, Irq, VcpuId};
 use hv_core::lifecycle::Lifecycle;
 use hv_core::p2m::{P2m, Vmid};
+use hv_core::privilege::Subject;
 use hv_core::vgic::Vgic;
 use spin::Once;
 use vcpu::Vcpu;
 
 /// Number of HVM parameters (`HVM_NR_PARAMS`, `public/hvm/params.h`).
 pub const PARAMETERS: usize = 39;
+
+/// Number of watchdogs a domain may have running (`SCHEDOP_watchdog`).
+pub const WATCHDOGS: usize = 2;
 
 /// What a domain was created with; it does not change.
 #[derive(Clone, Debug)]
@@ -81,6 +85,8 @@ pub struct Domain {
     pub last_vcpu: Vec<AtomicU32>,
     /// How far its end has come.
     pub teardown: Lock<destroy::Teardown>,
+    /// Which of its watchdogs run.
+    pub watchdogs: Lock<[bool; WATCHDOGS]>,
     /// Seconds its wall clock differs from the host's (`XEN_DOMCTL_settimeoffset`).
     pub time_offset: Lock<i64>,
 }
@@ -101,6 +107,11 @@ impl Domain {
     pub fn tag(&self, p2m: &P2m) -> Option<u64> {
         let vmid = (*self.vmid.lock())?;
         Some(p2m.root().base().raw() | u64::from(vmid.number()) << 48)
+    }
+
+    /// Returns the domain, as the rules of privilege see it.
+    pub fn subject(&self) -> Subject {
+        Subject { dom: self.id, privileged: self.settings.privileged }
     }
 
     /// Says whether the domain may ask what only the control domain may.

@@ -4,15 +4,28 @@
 //! register. Long operations stop when an interrupt waits, and say with which arguments the guest's
 //! instruction is to be executed again.
 
+pub mod console_io;
 pub mod domctl;
+pub mod event_channel;
+pub mod grant_table;
+pub mod hvm;
 pub mod memory;
+pub mod multicall;
+pub mod physdev;
+pub mod platform;
+pub mod sched;
 pub mod sysctl;
+pub mod vcpu;
+pub mod version;
+pub mod vm_assist;
 
 use crate::domain::Domain;
 use crate::domain::vcpu::Vcpu;
-use crate::machine::GuestSpace;
+use crate::machine::{GuestSpace, Memory};
 use crate::state::Hypervisor;
 use alloc::sync::Arc;
+use hv_core::ids::DomId;
+use hv_core::privilege::{Neighbours, Subject};
 use hypercall_abi::errno::Errno;
 
 /// Who makes a hypercall.
@@ -26,6 +39,44 @@ pub struct Caller<'a> {
     pub vcpu: &'a Vcpu,
     /// The caller's memory, as it addresses it at this moment.
     pub guest: &'a GuestSpace,
+}
+
+impl Caller<'_> {
+    /// Returns the memory of all guests, by machine address.
+    pub fn memory(&self) -> &Memory {
+        self.hv.machine.memory()
+    }
+
+    /// Returns the caller, as the rules of privilege see it.
+    pub fn subject(&self) -> Subject {
+        self.domain.subject()
+    }
+
+    /// Returns the domain that a request names, which may be the caller as `DOMID_SELF`.
+    pub fn target(&self, dom: u16) -> Result<Arc<Domain>, Errno> {
+        let dom = DomId(dom).resolve(self.domain.id);
+        if dom == self.domain.id { Ok(Arc::clone(self.domain)) } else { self.other(dom.0) }
+    }
+
+    /// Says whether two ordinary domains may deal with each other.
+    pub fn neighbours(&self) -> Neighbours {
+        if self.hv.host.options.domains_may_share {
+            Neighbours::Together
+        } else {
+            Neighbours::Apart
+        }
+    }
+
+    /// Returns the domain that a request names by its number.
+    pub fn other(&self, dom: u16) -> Result<Arc<Domain>, Errno> {
+        self.hv.domain(DomId(dom)).ok_or(Errno::ESRCH)
+    }
+}
+
+/// Returns what an argument of C's type `int` holds: the low half of its register.
+#[expect(clippy::cast_possible_truncation, reason = "the high half means nothing")]
+pub const fn word(register: u64) -> u32 {
+    register as u32
 }
 
 /// The argument registers x0 to x4.
@@ -73,6 +124,17 @@ impl Outcome {
 pub fn dispatch(caller: &Caller<'_>, number: u64, arguments: &Arguments) -> Outcome {
     use hypercall_abi::hypercall as numbers;
     match number {
+        numbers::EVENT_CHANNEL_OP => event_channel::handle(caller, arguments),
+        numbers::GRANT_TABLE_OP => grant_table::handle(caller, arguments),
+        numbers::SCHED_OP => sched::handle(caller, arguments),
+        numbers::XEN_VERSION => version::handle(caller, arguments),
+        numbers::CONSOLE_IO => console_io::handle(caller, arguments),
+        numbers::VCPU_OP => vcpu::handle(caller, arguments),
+        numbers::HVM_OP => hvm::handle(caller, arguments),
+        numbers::VM_ASSIST => vm_assist::handle(caller, arguments),
+        numbers::PHYSDEV_OP => physdev::handle(caller, arguments),
+        numbers::MULTICALL => multicall::handle(caller, arguments),
+        numbers::PLATFORM_OP => platform::handle(caller, arguments),
         numbers::DOMCTL => domctl::handle(caller, arguments),
         numbers::SYSCTL => sysctl::handle(caller, arguments),
         numbers::MEMORY_OP => memory::handle(caller, arguments),

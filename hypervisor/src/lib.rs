@@ -14,6 +14,7 @@ pub mod irq;
 pub mod keys;
 pub mod lock;
 pub mod machine;
+pub mod pages;
 #[cfg(target_os = "none")]
 pub mod panic;
 pub mod perform;

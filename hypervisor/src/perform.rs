@@ -65,10 +65,13 @@ impl Hypervisor {
 
     /// Puts the calling virtual processor to sleep until an interrupt comes (`WFI`).
     pub fn wait_for_interrupt(&self, domain: &Domain, vcpu: &Vcpu) {
-        self.block(vcpu, || {
-            let mask = self.machine.priority_mask();
-            domain.vgic.lock().deliverable(vcpu.who.vcpu, &self.machine.lists(), mask)
-        });
+        self.block(vcpu, || self.has_interrupt(domain, vcpu));
+    }
+
+    /// Says whether an interrupt waits for the calling virtual processor.
+    pub fn has_interrupt(&self, domain: &Domain, vcpu: &Vcpu) -> bool {
+        let mask = self.machine.priority_mask();
+        domain.vgic.lock().deliverable(vcpu.who.vcpu, &self.machine.lists(), mask)
     }
 
     /// Carries out a change of the domain's translations, whose lock the caller holds. The frames that

@@ -146,6 +146,7 @@ pub struct PortTable {
     vcpus: Vec<VcpuEvents>,
     polling: VcpuSet,
     resetting: bool,
+    sealed: bool,
 }
 
 impl PortTable {
@@ -169,6 +170,7 @@ impl PortTable {
             vcpus,
             polling: VcpuSet::default(),
             resetting: false,
+            sealed: false,
         }
     }
 
@@ -533,6 +535,16 @@ impl PortTable {
         !core::mem::replace(&mut self.resetting, true)
     }
 
+    /// Says whether a reset is going on.
+    pub const fn is_resetting(&self) -> bool {
+        self.resetting
+    }
+
+    /// Refuses new ports from now on: the domain is at its end.
+    pub const fn seal(&mut self) {
+        self.sealed = true;
+    }
+
     /// Ends a reset.
     pub const fn end_reset(&mut self) {
         self.resetting = false;
@@ -617,6 +629,11 @@ impl PortTable {
         self.polling.remove(vcpu);
     }
 
+    /// Says whether `vcpu` still counts as polling.
+    pub const fn is_polling(&self, vcpu: VcpuId) -> bool {
+        self.polling.contains(vcpu)
+    }
+
     /// Says how many ports are open.
     pub const fn open_ports(&self) -> u32 {
         self.slots.open()
@@ -635,6 +652,9 @@ impl PortTable {
     }
 
     fn vacant(&mut self, memory: &impl FrameMemory) -> Result<Port, EvtchnError> {
+        if self.sealed {
+            return Err(EvtchnError::BadPort);
+        }
         let ports = if self.fifo.is_some() { fifo::PORTS } else { two_level::PORTS };
         let last = self.last_port.min(ports - 1);
         let fifo = &self.fifo;

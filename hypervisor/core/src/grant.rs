@@ -249,16 +249,17 @@ impl GrantTable {
         if used { Released::InUse } else { Released::Last(mfn) }
     }
 
-    /// Records a mapping of another's frame; `map` is to make it. Returns its handle.
-    pub fn insert(
+    /// Records a mapping of another's frame; `map` is to make it. Returns its handle, and what `map`
+    /// gave.
+    pub fn insert<T>(
         &mut self,
         mapping: Mapping,
-        map: impl FnOnce() -> Result<(), GrantError>,
-    ) -> Result<u32, GrantError> {
+        map: impl FnOnce() -> Result<T, GrantError>,
+    ) -> Result<(u32, T), GrantError> {
         let handle = self.maptrack.vacant().ok_or(GrantError::NoSpace)?;
-        map()?;
+        let made = map()?;
         self.maptrack.fill(handle, mapping);
-        Ok(handle)
+        Ok((handle, made))
     }
 
     /// Returns the mapping behind `handle`.
@@ -441,9 +442,10 @@ mod tests {
             gfn: Gfn::new(5),
             mfn: GRANTED,
         };
-        assert_eq!(table.insert(mapping, || Err(GrantError::General)), Err(GrantError::General));
+        let failed: Result<(u32, ()), _> = table.insert(mapping, || Err(GrantError::General));
+        assert_eq!(failed, Err(GrantError::General));
         assert_eq!(table.mappings(), 0);
-        let handle = table.insert(mapping, || Ok(())).unwrap();
+        let (handle, ()) = table.insert(mapping, || Ok(())).unwrap();
         let elsewhere = table.remove(handle, Gfn::new(6), |_| Ok(()));
         assert_eq!(elsewhere, Err(GrantError::General));
         let stuck: Result<(Mapping, ()), _> =

@@ -104,9 +104,9 @@ impl Lifecycle {
         Change::Stop
     }
 
-    /// Notes the reason a later shutdown will give (`SCHEDOP_shutdown_code`).
+    /// Notes the reason a later shutdown will give (`SCHEDOP_shutdown_code`); the first one stays.
     pub fn set_code(&mut self, reason: ShutdownReason) {
-        self.code = Some(reason);
+        self.code.get_or_insert(reason);
     }
 
     /// Undoes a shutdown (`XEN_DOMCTL_resumedomain`).

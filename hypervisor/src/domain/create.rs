@@ -136,6 +136,7 @@ impl Hypervisor {
             parameters: Lock::new([0; PARAMETERS]),
             shared_info,
             handle: Lock::new(handle),
+            watchdogs: Lock::default(),
             time_offset: Lock::new(0),
             complaints: Lock::default(),
             devices: Lock::default(),

@@ -39,6 +39,8 @@ pub struct Vcpu {
     last_on: AtomicU32,
     /// Its physical timer, which is emulated.
     pub physical_timer: Lock<PhysicalTimer>,
+    /// Whether the guest wants to see when its run states are being written (`vm_assist`).
+    pub marks_runstate: AtomicBool,
     /// Where its run states go.
     pub runstate: Lock<Option<RunstateArea>>,
     /// Whether its registers were ever set (`XEN_DOMCTL_setvcpucontext`, PSCI).
@@ -59,6 +61,7 @@ impl Vcpu {
             running_on: AtomicU32::new(NOWHERE),
             last_on: AtomicU32::new(0),
             physical_timer: Lock::default(),
+            marks_runstate: AtomicBool::new(false),
             runstate: Lock::default(),
             initialised: AtomicBool::new(false),
             pauses: AtomicU32::new(0),

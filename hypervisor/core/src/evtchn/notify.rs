@@ -27,6 +27,11 @@ impl VcpuSet {
         was_in
     }
 
+    /// Says whether `vcpu` is in the set.
+    pub const fn contains(self, vcpu: VcpuId) -> bool {
+        self.0 & Self::bit(vcpu) != 0
+    }
+
     /// Says whether nobody is in the set.
     pub const fn is_empty(self) -> bool {
         self.0 == 0

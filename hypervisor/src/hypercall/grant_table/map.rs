@@ -1,0 +1,150 @@
+//! Mapping another domain's frame and unmapping it again.
+
+use super::{Undo, granter, status};
+use crate::domain::Domain;
+use crate::hypercall::Caller;
+use hv_core::addr::{Gfn, GuestAddr, Mfn};
+use hv_core::grant::{Access, GrantError, Mapping, Released};
+use hv_core::ids::{DomId, GrantRef};
+use hv_core::p2m::{Kind, Released as FramesOut};
+use hypercall_abi::grant_table::{
+    GNTMAP_DEVICE_MAP, GNTMAP_HOST_MAP, GNTMAP_READONLY, GnttabMapGrantRef, GnttabUnmapAndReplace,
+    GnttabUnmapGrantRef,
+};
+
+/// One frame needs at most so many changes of the table: the entry, after what is around it is split.
+const ONE_ENTRY: u32 = 1;
+
+/// Maps one granted frame.
+pub(super) fn map(caller: &Caller<'_>, request: &mut GnttabMapGrantRef) -> Undo {
+    match try_map(caller, request) {
+        Ok((handle, mfn)) => {
+            request.handle = handle;
+            request.dev_bus_addr = mfn.base().raw();
+            request.status = status(Ok(()));
+            Undo::Mapping(handle)
+        }
+        Err(error) => {
+            request.status = status(Err(error));
+            Undo::Nothing
+        }
+    }
+}
+
+fn try_map(caller: &Caller<'_>, request: &GnttabMapGrantRef) -> Result<(u32, Mfn), GrantError> {
+    if request.flags & (GNTMAP_DEVICE_MAP | GNTMAP_HOST_MAP) == 0 {
+        return Err(GrantError::BadGrantRef);
+    }
+    // A translated domain has no device mappings of its own, and no page-table entries to be written.
+    if request.flags & !GNTMAP_READONLY != GNTMAP_HOST_MAP {
+        return Err(GrantError::General);
+    }
+    let readonly = request.flags & GNTMAP_READONLY != 0;
+    let access = if readonly { Access::Read } else { Access::Write };
+    let (dom, grant) = (DomId(request.dom), GrantRef(request.reference));
+    let granter = granter(caller, dom)?;
+    let memory = caller.memory();
+    let mfn = granter.grants.lock().acquire(memory, caller.domain.id, grant, access, |gfn| {
+        caller.hv.hold_ram(&granter, gfn, access).ok_or(GrantError::BadPage)
+    })?;
+    let gfn = GuestAddr::new(request.host_addr).frame();
+    let mapping = Mapping { dom, grant, access, gfn, mfn };
+    let inserted = caller.domain.grants.lock().insert(mapping, || place(caller, gfn, mfn, access));
+    match inserted {
+        Ok((handle, replaced)) => {
+            caller.hv.let_go(caller.domain, replaced);
+            Ok((handle, mfn))
+        }
+        Err(error) => {
+            end_use(caller, &granter, grant, access);
+            Err(error)
+        }
+    }
+}
+
+/// Unmaps one frame.
+pub(super) fn unmap(caller: &Caller<'_>, request: &mut GnttabUnmapGrantRef) -> Undo {
+    request.status = status(try_unmap(caller, request.handle, request.host_addr));
+    Undo::Nothing
+}
+
+/// Unmaps one frame and would put another mapping in its place, which a translated domain has not.
+pub(super) fn unmap_and_replace(caller: &Caller<'_>, request: &mut GnttabUnmapAndReplace) -> Undo {
+    let outcome = if request.new_addr == 0 {
+        try_unmap(caller, request.handle, request.host_addr)
+    } else {
+        caller.domain.grants.lock().mapping(request.handle).and(Err(GrantError::General))
+    };
+    request.status = status(outcome);
+    Undo::Nothing
+}
+
+/// Takes back a mapping that the guest could not be told of.
+pub(super) fn undo(caller: &Caller<'_>, handle: u32) {
+    let mapping = caller.domain.grants.lock().mapping(handle);
+    if let Ok(mapping) = mapping {
+        // It fails only if the guest has unmapped it meanwhile, having guessed the handle.
+        let _ = try_unmap(caller, handle, mapping.gfn.base().raw());
+    }
+}
+
+fn try_unmap(caller: &Caller<'_>, handle: u32, host_addr: u64) -> Result<(), GrantError> {
+    let mut grants = caller.domain.grants.lock();
+    if host_addr == 0 {
+        // Nothing is asked for: the handle stays.
+        return grants.mapping(handle).map(|_| ());
+    }
+    let gfn = GuestAddr::new(host_addr).frame();
+    let (mapping, released) = grants.remove(handle, gfn, |mapping| displace(caller, mapping))?;
+    drop(grants);
+    caller.hv.let_go(caller.domain, released);
+    // A domain that grants something exists for as long as it is in use.
+    if let Some(granter) = caller.hv.domain(mapping.dom) {
+        end_use(caller, &granter, mapping.grant, mapping.access);
+    }
+    Ok(())
+}
+
+/// Ends a use of a grant, and with the last one the hold on its frame.
+pub(super) fn end_use(caller: &Caller<'_>, granter: &Domain, grant: GrantRef, access: Access) {
+    let released = granter.grants.lock().release(caller.memory(), grant, access);
+    match released {
+        Released::InUse => {}
+        Released::Last(mfn) => caller.hv.put_page(mfn),
+    }
+}
+
+/// Maps `mfn` at `gfn` of the caller; returns what was there.
+fn place(caller: &Caller<'_>, gfn: Gfn, mfn: Mfn, access: Access) -> Result<FramesOut, GrantError> {
+    let kind = match access {
+        Access::Read => Kind::GrantRo,
+        Access::Write => Kind::GrantRw,
+    };
+    let (hv, memory) = (caller.hv, caller.memory());
+    let mut p2m = caller.domain.p2m.lock();
+    let mut frames = hv.frames.lock();
+    let step = p2m
+        .map_range(memory, &mut *frames, gfn, mfn, 1, kind, ONE_ENTRY)
+        .map_err(|_| GrantError::General)?;
+    drop(frames);
+    Ok(hv.flush(caller.domain, &p2m, step.flush))
+}
+
+/// Unmaps the frame at the mapping's place, if it is still there.
+fn displace(caller: &Caller<'_>, mapping: Mapping) -> Result<FramesOut, GrantError> {
+    let (hv, memory) = (caller.hv, caller.memory());
+    let mut p2m = caller.domain.p2m.lock();
+    let there = p2m.lookup(memory, mapping.gfn);
+    let is_grant = there.is_some_and(|there| {
+        there.mfn == mapping.mfn && matches!(there.kind, Kind::GrantRo | Kind::GrantRw)
+    });
+    if !is_grant {
+        return Err(GrantError::General);
+    }
+    let mut frames = hv.frames.lock();
+    let step = p2m
+        .unmap_range(memory, &mut *frames, mapping.gfn, 1, ONE_ENTRY)
+        .map_err(|_| GrantError::General)?;
+    drop(frames);
+    Ok(hv.flush(caller.domain, &p2m, step.flush))
+}

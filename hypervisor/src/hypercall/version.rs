@@ -1,0 +1,136 @@
+//! `HYPERVISOR_xen_version` (`public/version.h`): what the hypervisor says of itself.
+//!
+//! The numbers are those of the Xen whose interface this is; the tools choose their own version by
+//! them. The name is in the extra version.
+
+use super::{Arguments, Caller, Outcome, word};
+use hv_core::guest::{GuestMemory, Handle};
+use hypercall_abi::errno::Errno;
+use hypercall_abi::features;
+use hypercall_abi::version::{
+    self as abi, CAPABILITIES_INFO_LEN, CHANGESET_INFO_LEN, COMMANDLINE_LEN, CompileInfo,
+    EXTRAVERSION_LEN, FeatureInfo, PlatformParameters, VarbufHeader,
+};
+
+const MAJOR: u64 = 4;
+const MINOR: u64 = 20;
+const EXTRA_VERSION: &str = concat!(".0-domus-", env!("CARGO_PKG_VERSION"));
+/// Guests run in AArch64; the trailing space is Xen's.
+const CAPABILITIES: &str = "xen-3.0-aarch64 ";
+const CHANGESET: &str = concat!("domus ", env!("CARGO_PKG_VERSION"));
+const COMPILER: &str = concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"));
+const COMPILE_BY: &str = "domus";
+const PAGE_SIZE: u64 = 4096;
+/// What a domain reads that is not to know.
+const DENIED: &str = "<denied>";
+
+/// Answers the question in x0 into what x1 points to.
+pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
+    let [command, argument, ..] = *arguments;
+    let result = match word(command) {
+        abi::XENVER_VERSION => Ok(MAJOR << 16 | MINOR),
+        abi::XENVER_EXTRAVERSION => text::<EXTRAVERSION_LEN>(caller, argument, EXTRA_VERSION),
+        abi::XENVER_COMPILE_INFO => compile_info(caller, argument),
+        abi::XENVER_CAPABILITIES => text::<CAPABILITIES_INFO_LEN>(caller, argument, CAPABILITIES),
+        abi::XENVER_CHANGESET => text::<CHANGESET_INFO_LEN>(caller, argument, CHANGESET),
+        abi::XENVER_PLATFORM_PARAMETERS => platform_parameters(caller, argument),
+        abi::XENVER_GET_FEATURES => get_features(caller, argument),
+        abi::XENVER_PAGESIZE if argument == 0 => Ok(PAGE_SIZE),
+        abi::XENVER_PAGESIZE => Err(Errno::EINVAL),
+        abi::XENVER_GUEST_HANDLE => guest_handle(caller, argument),
+        abi::XENVER_COMMANDLINE => command_line(caller, argument),
+        abi::XENVER_EXTRAVERSION2 => varbuf(caller, argument, EXTRA_VERSION),
+        abi::XENVER_CAPABILITIES2 => varbuf(caller, argument, CAPABILITIES),
+        abi::XENVER_CHANGESET2 => varbuf(caller, argument, CHANGESET),
+        abi::XENVER_BUILD_ID | abi::XENVER_COMMANDLINE2 if !caller.domain.is_privileged() => {
+            Err(Errno::EPERM)
+        }
+        abi::XENVER_COMMANDLINE2 => varbuf(caller, argument, &caller.hv.host.command_line),
+        // The image carries none.
+        abi::XENVER_BUILD_ID => Err(Errno::ENODATA),
+        _ => Err(Errno::ENOSYS),
+    };
+    result.into()
+}
+
+fn compile_info(caller: &Caller<'_>, argument: u64) -> Result<u64, Errno> {
+    let info = CompileInfo {
+        compiler: padded(COMPILER),
+        compile_by: padded(COMPILE_BY),
+        compile_domain: padded(""),
+        compile_date: padded(""),
+    };
+    Handle::from_register(argument).store(caller.guest, &info)?;
+    Ok(0)
+}
+
+fn platform_parameters(caller: &Caller<'_>, argument: u64) -> Result<u64, Errno> {
+    Handle::from_register(argument).store(caller.guest, &PlatformParameters { virt_start: 0 })?;
+    Ok(0)
+}
+
+fn get_features(caller: &Caller<'_>, argument: u64) -> Result<u64, Errno> {
+    let handle = Handle::<FeatureInfo>::from_register(argument);
+    let mut request = handle.load(caller.guest)?;
+    if request.submap_idx != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let settings = &caller.domain.settings;
+    let always = 1 << features::WRITABLE_PAGE_TABLES
+        | 1 << features::AUTO_TRANSLATED_PHYSMAP
+        | 1 << features::MEMORY_OP_VNODE_SUPPORTED
+        | 1 << features::ARM_SMCCC_SUPPORTED;
+    let mapped = if settings.direct_mapped {
+        1 << features::DIRECT_MAPPED
+    } else {
+        1 << features::NOT_DIRECT_MAPPED
+    };
+    let dom0 = u32::from(settings.privileged) << features::DOM0;
+    request.submap = always | mapped | dom0;
+    handle.store(caller.guest, &request)?;
+    Ok(0)
+}
+
+fn guest_handle(caller: &Caller<'_>, argument: u64) -> Result<u64, Errno> {
+    let handle = *caller.domain.handle.lock();
+    caller.guest.write(argument, &handle)?;
+    Ok(0)
+}
+
+fn command_line(caller: &Caller<'_>, argument: u64) -> Result<u64, Errno> {
+    if caller.domain.is_privileged() {
+        return text::<COMMANDLINE_LEN>(caller, argument, &caller.hv.host.command_line);
+    }
+    caller.guest.write(argument, DENIED.as_bytes())?;
+    caller.guest.write(argument.wrapping_add(DENIED.len() as u64), &[0])?;
+    Ok(0)
+}
+
+/// Writes `text` into an array of `LEN` bytes, the last of which is zero.
+fn text<const LEN: usize>(caller: &Caller<'_>, argument: u64, text: &str) -> Result<u64, Errno> {
+    caller.guest.write(argument, &padded::<LEN>(text))?;
+    Ok(0)
+}
+
+fn padded<const LEN: usize>(text: &str) -> [u8; LEN] {
+    let mut bytes = [0; LEN];
+    for (slot, byte) in bytes.iter_mut().take(LEN.saturating_sub(1)).zip(text.bytes()) {
+        *slot = byte;
+    }
+    bytes
+}
+
+/// Writes `text` behind a header that says how much room there is; a null pointer asks for its length.
+fn varbuf(caller: &Caller<'_>, argument: u64, text: &str) -> Result<u64, Errno> {
+    let len = text.len() as u64;
+    if argument == 0 {
+        return Ok(len);
+    }
+    let header = Handle::<VarbufHeader>::from_register(argument).load(caller.guest)?;
+    if len > u64::from(header.len) {
+        return Err(Errno::ENOBUFS);
+    }
+    let start = argument.wrapping_add(size_of::<VarbufHeader>() as u64);
+    caller.guest.write(start, text.as_bytes())?;
+    Ok(len)
+}
