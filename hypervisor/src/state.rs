@@ -30,7 +30,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::HashMap;
 use hv_core::frames::Frames;
 use hv_core::idregs::IdRegisters;
-use hv_core::ids::{CpuId, DomId, VcpuRef};
+use hv_core::ids::{CpuId, DomId, Irq, VcpuRef};
 use hv_core::p2m::Vmids;
 use hv_core::sched::Scheduler;
 use hv_core::timer_queue::TimerQueue;
@@ -53,7 +53,7 @@ pub struct Host {
     /// Number of shared peripheral interrupts of the host's GIC.
     pub spis: u32,
     /// The serial port's interrupt.
-    pub serial_irq: Option<hv_core::ids::Irq>,
+    pub serial_irq: Option<Irq>,
     /// The identification registers that guests see.
     pub guest_id: IdRegisters,
     /// `clock-frequency` of the host's timer node, in hertz; 0 if it has none.

@@ -1,0 +1,289 @@
+//! The boot order: one step a line, each where it is because the next one needs it.
+
+use crate::command_line::Options;
+use crate::console::Console;
+use crate::domain::dom0::{self, Dom0Error};
+use crate::host_tree::{EnableMethod, GicRegisters, HostTree, SerialKind, TreeError};
+use crate::lock::Lock;
+use crate::machine::{KICK, Machine};
+use crate::range_set::RangeSet;
+use crate::region::Region;
+use crate::state::{Host, Hypervisor, Processor};
+use crate::vcpu::Runner;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::fmt;
+use hashbrown::HashMap;
+use hv_arch::direct_map::{self, BootRegion, ClaimError};
+use hv_arch::gic::GicError;
+use hv_arch::uart::{Emergency, Pl011};
+use hv_arch::{BootInfo, gic, power, stage2, timer};
+use hv_core::addr::{Mfn, PAGE_SIZE};
+use hv_core::frames::Frames;
+use hv_core::idregs::IdRegisters;
+use hv_core::ids::CpuId;
+use hv_core::p2m::Vmids;
+use hv_core::sched::Scheduler;
+use spin::Once;
+
+/// Heap beside the frame table: this, or a part of all memory if that is more.
+const HEAP: u64 = 8 << 20;
+const HEAP_PART: u64 = 256;
+
+static HYPERVISOR: Once<Hypervisor> = Once::new();
+
+/// Why the machine cannot be started.
+#[derive(Debug)]
+enum StartError {
+    Tree(TreeError),
+    NoTree(ClaimError),
+    Memory(Region, ClaimError),
+    NoHeap,
+    NoSerialPort,
+    SerialPort,
+    Gic(GicError),
+    GicVersion,
+    Dom0(Dom0Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tree(error) => error.fmt(f),
+            Self::NoTree(error) => write!(f, "the loader gave no device tree ({error:?})"),
+            Self::Memory(bank, error) => write!(f, "memory at {bank:?} is unusable ({error:?})"),
+            Self::NoHeap => f.write_str("there is too little memory for the hypervisor itself"),
+            Self::NoSerialPort => f.write_str("the device tree names no PL011 serial port"),
+            Self::SerialPort => f.write_str("the serial port cannot be mapped"),
+            Self::Gic(error) => write!(f, "the interrupt controller is unusable ({error:?})"),
+            Self::GicVersion => {
+                f.write_str("only a GICv3 is supported so far: on QEMU say -machine virt,gic-version=3")
+            }
+            Self::Dom0(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Starts the machine; never comes back.
+pub fn start(boot: BootInfo) -> ! {
+    match bring_up(&boot) {
+        Ok(hv) => run(hv, CpuId(0)),
+        Err(error) => {
+            use core::fmt::Write;
+            // If even this fails there is nobody to tell.
+            let _ = writeln!(Emergency, "(Domus) cannot start: {error}");
+            power::halt()
+        }
+    }
+}
+
+fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
+    let blob = direct_map::device_tree(boot.device_tree).map_err(StartError::NoTree)?.leak();
+    let tree = HostTree::parse(blob).map_err(StartError::Tree)?;
+    let (options, complaints) = Options::parse(tree.command_line());
+    // First of all a place to print to.
+    let (serial, serial_irq) = open_serial(&tree, &options)?;
+    let mut free = map_memory(&tree, boot)?;
+    take_heap(&tree, &mut free)?;
+    let modules = dom0::take_modules(&tree, &mut free).map_err(StartError::Dom0)?;
+    let frames = collect_frames(&tree, &free);
+    start_interrupts(&tree)?;
+    let processors = processors(&tree, &options);
+    let geometry = stage2::geometry();
+    let hv = HYPERVISOR.call_once(|| Hypervisor {
+        machine: Machine::new(serial),
+        host: Host {
+            command_line: tree.command_line().to_string(),
+            options,
+            counter_frequency: timer::frequency(),
+            total_frames: tree.memory_size() / PAGE_SIZE,
+            max_frame: tree.memory.last().map_or(0, |bank| bank.end() / PAGE_SIZE),
+            ipa_bits: u8::try_from(geometry.address_bits).unwrap_or(32),
+            spis: gic::interrupt_count().saturating_sub(32),
+            serial_irq,
+            timer_node_frequency: tree.timer.clock_frequency.unwrap_or(0),
+            guest_id: IdRegisters::from_raw(hv_arch::cpu::id_registers()).for_guest(),
+        },
+        frames: Lock::new(frames),
+        domains: Lock::new(HashMap::new()),
+        vmids: Lock::new(Vmids::new(
+            u8::try_from(geometry.vmid_bits).unwrap_or(8),
+            processors.len(),
+        )),
+        scheduler: Lock::new(Scheduler::new(processors.len())),
+        console: Console::default(),
+        last_domid: Lock::new(0),
+        wallclock: Lock::default(),
+        processors,
+    });
+    greet(hv, &tree);
+    for complaint in complaints {
+        hv.print(format_args!("command line: {complaint}"));
+    }
+    hv.scheduler.lock().bring_up(CpuId(0), hv.machine.now());
+    start_others(hv, &tree);
+    dom0::build(hv, &tree, blob, modules).map_err(StartError::Dom0)?;
+    Ok(hv)
+}
+
+fn open_serial(
+    tree: &HostTree,
+    options: &Options,
+) -> Result<(Pl011, Option<hv_core::ids::Irq>), StartError> {
+    let port = tree.console(options.dtuart.as_deref()).ok_or(StartError::NoSerialPort)?;
+    if !matches!(port.kind, SerialKind::Pl011 | SerialKind::Sbsa) {
+        return Err(StartError::NoSerialPort);
+    }
+    let serial = Pl011::new(port.registers.base).map_err(|_| StartError::SerialPort)?;
+    Ok((serial, port.interrupt.map(|interrupt| interrupt.irq)))
+}
+
+/// Maps all RAM; returns the addresses that nobody uses.
+fn map_memory(tree: &HostTree, boot: &BootInfo) -> Result<RangeSet, StartError> {
+    let mut free = RangeSet::default();
+    for bank in &tree.memory {
+        direct_map::map_ram(bank.base, bank.size)
+            .map_err(|error| StartError::Memory(*bank, error))?;
+        free.insert(bank.base.raw()..bank.end());
+    }
+    free.remove(boot.image.start.raw()..boot.image.end.raw());
+    free.remove(boot.device_tree.frame().base().raw()..boot.device_tree.raw() + (2 << 20));
+    for region in &tree.reserved {
+        free.remove(region.base.frame().base().raw()..region.end().next_multiple_of(PAGE_SIZE));
+    }
+    Ok(free)
+}
+
+/// Takes the hypervisor's heap from the end of the highest free memory that is large enough, so that
+/// low memory stays whole for Dom0 and its devices.
+fn take_heap(tree: &HostTree, free: &mut RangeSet) -> Result<(), StartError> {
+    let size = tree.memory_size();
+    let wanted = Frames::table_bytes(size / PAGE_SIZE) + HEAP.max(size / HEAP_PART);
+    let wanted = wanted.next_multiple_of(PAGE_SIZE);
+    let taken_by_modules: Vec<_> = dom0::module_regions(tree).collect();
+    let mut candidates = free.clone();
+    for region in taken_by_modules {
+        candidates.remove(region.base.raw()..region.end());
+    }
+    let place = candidates
+        .iter()
+        .filter(|range| range.end - range.start >= wanted + PAGE_SIZE)
+        .last()
+        .ok_or(StartError::NoHeap)?;
+    let start = (place.end - wanted) / PAGE_SIZE * PAGE_SIZE;
+    let region = BootRegion::claim(hv_core::addr::MachineAddr::new(start), wanted)
+        .map_err(|_| StartError::NoHeap)?;
+    hv_arch::heap::add(region);
+    free.remove(start..start + wanted);
+    Ok(())
+}
+
+/// Hands all free memory to the frame allocator.
+fn collect_frames(tree: &HostTree, free: &RangeSet) -> Frames {
+    let banks = tree.memory.iter().map(|bank| {
+        let first = bank.base.raw().div_ceil(PAGE_SIZE);
+        (Mfn::new(first), (bank.end() / PAGE_SIZE).saturating_sub(first))
+    });
+    let mut frames = Frames::new(banks);
+    for range in free.iter() {
+        give_frames(&mut frames, range);
+    }
+    frames
+}
+
+/// Gives the whole pages of a free range to the allocator.
+pub(crate) fn give_frames(frames: &mut Frames, range: core::ops::Range<u64>) {
+    let first = range.start.div_ceil(PAGE_SIZE);
+    let count = (range.end / PAGE_SIZE).saturating_sub(first);
+    let at = Mfn::new(first).base();
+    // What somebody else has after all stays his.
+    if count > 0 && direct_map::manage(at, count * PAGE_SIZE).is_ok() {
+        frames.add(Mfn::new(first), count);
+    }
+}
+
+fn start_interrupts(tree: &HostTree) -> Result<(), StartError> {
+    let GicRegisters::V3 { gicd, gicr, .. } = &tree.gic.registers else {
+        return Err(StartError::GicVersion);
+    };
+    let redistributors: Vec<_> = gicr.iter().map(|region| (region.base, region.size)).collect();
+    gic::init_v3(gicd.base, &redistributors).map_err(StartError::Gic)?;
+    start_own_interrupts();
+    Ok(())
+}
+
+/// Turns on what every processor needs for itself.
+fn start_own_interrupts() {
+    gic::init_this_cpu();
+    for irq in [KICK, timer::IRQ, timer::VIRTUAL_IRQ, gic::MAINTENANCE_IRQ] {
+        gic::enable(irq);
+    }
+}
+
+/// Makes room for the processors that are to run: the booting one first, then in the tree's order.
+fn processors(tree: &HostTree, options: &Options) -> Vec<Processor> {
+    let most = options.max_cpus.map_or(usize::MAX, |most| most as usize).min(hv_arch::MAX_CPUS);
+    let count = u32::try_from(tree.cpus.len().min(most)).unwrap_or(1).max(1);
+    (0..count).map(|number| Processor::new(CpuId(number))).collect()
+}
+
+fn greet(hv: &Hypervisor, tree: &HostTree) {
+    let version = env!("CARGO_PKG_VERSION");
+    hv.print(format_args!("Domus {version}, a hypervisor with Xen 4.20's interface"));
+    hv.print(format_args!("command line: {}", hv.host.command_line));
+    hv.print(format_args!(
+        "{} MiB of memory, {} processors, {} shared interrupts, {}-bit guest addresses",
+        tree.memory_size() >> 20,
+        hv.processors.len(),
+        hv.host.spis,
+        hv.host.ipa_bits,
+    ));
+}
+
+/// Starts the other processors; one that does not start is left out.
+fn start_others(hv: &'static Hypervisor, tree: &HostTree) {
+    let own = hv_arch::cpu::affinity();
+    let others = tree.cpus.iter().filter(|cpu| cpu.mpidr != own);
+    for (processor, cpu) in hv.processors.iter().skip(1).zip(others) {
+        let id = processor.id;
+        if cpu.enable != EnableMethod::Psci {
+            hv.print(format_args!("{id:?} ({:#x}) is not started by PSCI: left out", cpu.mpidr));
+            continue;
+        }
+        match power::start_cpu(cpu.mpidr, id, run_other) {
+            Ok(()) => wait_for(hv, id),
+            Err(error) => {
+                hv.print(format_args!("{id:?} ({:#x}) does not start: {error:?}", cpu.mpidr));
+            }
+        }
+    }
+    let online = hv.scheduler.lock().online().iter().count();
+    hv.print(format_args!("{online} of {} processors run", hv.processors.len()));
+}
+
+/// Waits until `cpu` is up, but not for ever.
+fn wait_for(hv: &Hypervisor, cpu: CpuId) {
+    let give_up = hv.machine.now() + hv_core::time::Nanos::from_millis(1_000);
+    while !hv.scheduler.lock().online().contains(cpu) {
+        if hv.machine.now() > give_up {
+            hv.print(format_args!("{cpu:?} was started but does not answer"));
+            return;
+        }
+        core::hint::spin_loop();
+    }
+}
+
+/// Where every processor but the first begins.
+fn run_other(cpu: CpuId) -> ! {
+    let Some(hv) = HYPERVISOR.get() else { power::halt() };
+    start_own_interrupts();
+    hv.scheduler.lock().bring_up(cpu, hv.machine.now());
+    run(hv, cpu)
+}
+
+fn run(hv: &'static Hypervisor, cpu: CpuId) -> ! {
+    match hv.processor(cpu) {
+        Some(processor) => Runner::new(hv, processor).run(),
+        None => power::halt(),
+    }
+}
