@@ -89,7 +89,6 @@ fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
     let frames = collect_frames(&tree, &free);
     start_interrupts(&tree)?;
     let processors = processors(&tree, &options);
-    let geometry = stage2::geometry();
     let hv = HYPERVISOR.call_once(|| Hypervisor {
         machine: Machine::new(serial),
         host: Host {
@@ -98,7 +97,7 @@ fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
             counter_frequency: timer::frequency(),
             total_frames: tree.memory_size() / PAGE_SIZE,
             max_frame: tree.memory.last().map_or(0, |bank| bank.end() / PAGE_SIZE),
-            ipa_bits: u8::try_from(geometry.address_bits).unwrap_or(32),
+            ipa_bits: stage2::config().ipa_bits,
             spis: gic::interrupt_count().saturating_sub(32),
             serial_irq,
             timer_node_frequency: tree.timer.clock_frequency.unwrap_or(0),
@@ -106,10 +105,7 @@ fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
         },
         frames: Lock::new(frames),
         domains: Lock::new(HashMap::new()),
-        vmids: Lock::new(Vmids::new(
-            u8::try_from(geometry.vmid_bits).unwrap_or(8),
-            processors.len(),
-        )),
+        vmids: Lock::new(Vmids::new(stage2::vmid_bits(), processors.len())),
         scheduler: Lock::new(Scheduler::new(processors.len())),
         console: Console::default(),
         last_domid: Lock::new(0),
