@@ -3,9 +3,9 @@
 //! | from | what | how |
 //! |---|---|---|
 //! | `0` | the page that turns the MMU on, where it really is | read, execute |
-//! | [`IMAGE_BASE`] | the image, wherever the loader put it | text, constants and data each as they need |
-//! | [`DEVICE_BASE`] | devices, at their machine address from here | Device-nGnRE |
-//! | [`DIRECT_BASE`] | memory, at its machine address from here | read, write |
+//! | `IMAGE_BASE` | the image, wherever the loader put it | text, constants and data each as they need |
+//! | `DEVICE_BASE` | devices, at their machine address from here | Device-nGnRE |
+//! | `DIRECT_BASE` | memory, at its machine address from here | read, write |
 //!
 //! `boot.S` fills in the first two. Mappings are only ever added, so nothing is ever invalidated.
 
