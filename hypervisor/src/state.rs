@@ -11,7 +11,7 @@
 //! 6. `Hypervisor::frames`
 //! 7. `Vcpu::context`: held by the processor it is loaded on, for as long as it is; others take it
 //!    only when the scheduler says that it is not loaded
-//! 8. `Domain::vgic`, `Domain::vmid`
+//! 8. `Domain::vgic`, `Domain::vmid`, `Vcpu::runstate`
 //! 9. `Hypervisor::scheduler`
 //! 10. `Processor::timers`
 //! 11. the console's

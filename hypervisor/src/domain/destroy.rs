@@ -101,6 +101,7 @@ impl Hypervisor {
 
     /// Closes its event channels and lets go of the pages of its that events and run states go to.
     fn close_ports(&self, domain: &Domain) -> Progress {
+        domain.ports.lock().seal();
         let mut next = 0;
         loop {
             let (port, peer) = {
