@@ -14,6 +14,7 @@ pub mod gntdev;
 pub mod hvm;
 mod ids;
 mod ioctl;
+pub mod loopdev;
 pub mod memory;
 mod pages;
 mod payload;

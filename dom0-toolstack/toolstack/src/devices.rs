@@ -1,0 +1,227 @@
+//! Virtual devices: their nodes in xenstore, and the handshake with the backend that serves them.
+//!
+//! A device is a directory of the guest's (the front end), a directory of the backend's domain, and a
+//! copy of the latter among the toolstack's own notes, which is what it is removed by.
+
+pub mod console;
+pub mod vbd;
+pub mod vif;
+
+use std::fmt;
+use std::time::Duration;
+
+use xen_sys::DomId;
+use xenstore::client::{Client, Store};
+
+use crate::error::{Error, Result};
+use crate::store::{self, domain_path, notes_path};
+
+/// How long a backend may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// States of either end (`public/io/xenbus.h`, XenbusState).
+pub mod state {
+    /// Nodes are there, nobody looked at them.
+    pub const INITIALISING: &str = "1";
+    /// The backend has said what it offers.
+    pub const INIT_WAIT: &str = "2";
+    /// It shall end.
+    pub const CLOSING: &str = "5";
+    /// It has ended.
+    pub const CLOSED: &str = "6";
+}
+
+/// Kinds of devices.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A disk.
+    Vbd,
+    /// A network interface.
+    Vif,
+    /// A console, served by xenconsoled.
+    Console,
+}
+
+impl Kind {
+    /// The directory's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vbd => "vbd",
+            Self::Vif => "vif",
+            Self::Console => "console",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [Self::Vbd, Self::Vif, Self::Console].into_iter().find(|kind| kind.name() == name)
+    }
+
+    const fn module(self) -> &'static str {
+        match self {
+            Self::Vbd => "xen-blkback",
+            Self::Vif => "xen-netback",
+            Self::Console => "none: xenconsoled serves it",
+        }
+    }
+}
+
+/// One device of a domain.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Device {
+    /// Whose it is.
+    pub domain: DomId,
+    /// What it is.
+    pub kind: Kind,
+    /// Its number.
+    pub devid: u32,
+    /// Who serves it.
+    pub backend: DomId,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.name(), self.devid)
+    }
+}
+
+impl Device {
+    /// The guest's directory.
+    pub fn frontend_path(&self) -> String {
+        let domain = domain_path(self.domain);
+        match self.kind {
+            Kind::Console if self.devid == 0 => format!("{domain}/console"),
+            kind => format!("{domain}/device/{}/{}", kind.name(), self.devid),
+        }
+    }
+
+    /// The backend's directory.
+    pub fn backend_path(&self) -> String {
+        let (backend, kind) = (domain_path(self.backend), self.kind.name());
+        format!("{backend}/backend/{kind}/{}/{}", self.domain, self.devid)
+    }
+
+    fn notes_path(&self) -> String {
+        format!("{}/device/{}/{}", notes_path(self.domain), self.kind.name(), self.devid)
+    }
+
+    /// Makes both ends, in one transaction. `front` and `back` are added to what every device has.
+    pub fn publish(
+        &self,
+        store: &Client,
+        front: &[(&str, String)],
+        back: &[(&str, String)],
+    ) -> Result<()> {
+        let common = [
+            ("frontend", self.frontend_path()),
+            ("frontend-id", self.domain.to_string()),
+            ("online", "1".into()),
+            ("state", state::INITIALISING.into()),
+        ];
+        store.transaction(|transaction| {
+            let frontend = self.frontend_path();
+            if self.kind != Kind::Console {
+                let permissions = store::owned_by(self.domain, self.backend);
+                store::directory(transaction, &frontend, &permissions)?;
+                let own = [
+                    ("backend", self.backend_path()),
+                    ("backend-id", self.backend.to_string()),
+                    ("state", state::INITIALISING.into()),
+                ];
+                store::entries(transaction, &frontend, &own)?;
+                store::entries(transaction, &frontend, front)?;
+            }
+            let backend = self.backend_path();
+            store::directory(transaction, &backend, &store::owned_by(self.backend, self.domain))?;
+            for path in [&backend, &self.notes_path()] {
+                store::entries(transaction, path, &common)?;
+                store::entries(transaction, path, back)?;
+            }
+            let notes = self.notes_path();
+            let ends = [("frontend", frontend), ("backend", backend)];
+            store::entries(transaction, &notes, &ends)
+        })
+    }
+
+    /// Waits until the backend has taken the device.
+    pub fn wait_taken(&self, store: &Client) -> Result<()> {
+        let path = format!("{}/state", self.backend_path());
+        let taken = store::wait_for(store, &path, TIMEOUT, || {
+            Ok(store.read_optional(&path)?.filter(|now| now.as_str() != state::INITIALISING))
+        })?;
+        match taken.as_deref() {
+            Some(state::INIT_WAIT | "3" | "4") => Ok(()),
+            _ => Err(Error::NoBackend {
+                device: self.to_string(),
+                seconds: TIMEOUT.as_secs(),
+                module: self.kind.module(),
+            }),
+        }
+    }
+
+    /// Removes the device whatever the guest says, and what was set up for it on the host.
+    ///
+    /// Goes on after a failure, so that nothing more than it must is left; the first failure is returned.
+    pub fn remove(&self, store: &Client) -> Result<()> {
+        let closed = self.close(store);
+        let disconnected = match self.kind {
+            Kind::Vbd => vbd::disconnect(store, self),
+            Kind::Vif => vif::disconnect(store, self),
+            Kind::Console => Ok(()),
+        };
+        let forgotten = self.forget(store);
+        closed.and(disconnected).and(forgotten)
+    }
+
+    /// Tells the backend to let go, and waits until it has.
+    fn close(&self, store: &Client) -> Result<()> {
+        let backend = self.backend_path();
+        let path = format!("{backend}/state");
+        let present = store.transaction(|transaction| {
+            if transaction.exists(&self.frontend_path())? {
+                transaction.rm(&self.frontend_path())?;
+            }
+            let now = transaction.read_optional(&path)?;
+            if now.is_some() {
+                transaction.write(&format!("{backend}/online"), "0")?;
+                transaction.write(&path, state::CLOSING)?;
+            }
+            Ok::<_, Error>(now.is_some())
+        })?;
+        if !present || self.kind == Kind::Console {
+            return Ok(());
+        }
+        store::wait_for(store, &path, TIMEOUT, || {
+            let now = store.read_optional(&path)?;
+            Ok(now.is_none_or(|now| now == state::CLOSED).then_some(()))
+        })?;
+        Ok(())
+    }
+
+    /// Removes all nodes.
+    fn forget(&self, store: &Client) -> Result<()> {
+        store.transaction(|transaction| {
+            let backend_root = domain_path(self.backend);
+            store::remove_up_to(transaction, &self.backend_path(), &backend_root)?;
+            let frontend_root = domain_path(self.domain);
+            store::remove_up_to(transaction, &self.frontend_path(), &frontend_root)?;
+            store::remove_up_to(transaction, &self.notes_path(), &notes_path(self.domain))
+        })
+    }
+}
+
+/// All devices of `domain`, from the toolstack's notes.
+pub fn list(store: &impl Store, domain: DomId) -> Result<Vec<Device>> {
+    let mut devices = Vec::new();
+    let root = format!("{}/device", notes_path(domain));
+    for name in store.directory_or_empty(&root)? {
+        let Some(kind) = Kind::from_name(&name) else { continue };
+        for devid in store.directory_or_empty(&format!("{root}/{name}"))? {
+            let Ok(number) = devid.parse() else { continue };
+            let backend = store.read_optional(&format!("{root}/{name}/{devid}/backend"))?;
+            let backend = backend.as_deref().and_then(|path| path.split('/').nth(3)?.parse().ok());
+            let backend = DomId(backend.unwrap_or(0));
+            devices.push(Device { domain, kind, devid: number, backend });
+        }
+    }
+    Ok(devices)
+}
