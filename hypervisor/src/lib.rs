@@ -8,6 +8,8 @@ pub mod command_line;
 pub mod console;
 pub mod domain;
 pub mod host_tree;
+#[cfg(test)]
+mod fixture;
 pub mod hypercall;
 #[cfg(target_os = "none")]
 pub mod irq;

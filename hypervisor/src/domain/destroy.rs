@@ -230,3 +230,92 @@ impl Domain {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+    use core::sync::atomic::Ordering;
+    use hv_core::p2m::Kind;
+
+    const GUEST_RAM: Gfn = Gfn::new(0x4_0000);
+
+    /// Gives guest 1 `2^order` frames.
+    fn with_memory(fixture: &Fixture, order: u8) -> Arc<Domain> {
+        let guest = fixture.domain(DomId(1));
+        let block = fixture.hv.frames.lock().alloc_for(guest.id, order, None);
+        let block = block.expect("there is memory");
+        let mapped =
+            fixture.hv.map_frames(&guest, GUEST_RAM, block.first, block.count(), Kind::RamRw);
+        mapped.expect("there is memory for tables");
+        guest
+    }
+
+    fn destroy(fixture: &Fixture, guest: &Arc<Domain>) -> u32 {
+        (1..100)
+            .find(|_| fixture.hv.destroy(guest) == Progress::Done)
+            .expect("a domain's end takes a bounded number of steps")
+    }
+
+    #[test]
+    fn all_memory_comes_back_and_the_number_is_free_again() {
+        let fixture = Fixture::new();
+        let free = fixture.hv.frames.lock().free();
+        let guest = with_memory(&fixture, 10);
+        fixture.hv.grant_frame(&guest, 1).unwrap();
+        assert_eq!(destroy(&fixture, &guest), 1);
+        assert_eq!(fixture.hv.frames.lock().free(), free);
+        assert!(fixture.hv.domain(DomId(1)).is_none());
+        assert_eq!(fixture.hv.destroy(&guest), Progress::Done, "asking again changes nothing");
+        fixture.domain(DomId(1));
+    }
+
+    #[test]
+    fn a_zombie_is_buried_when_the_last_page_is_let_go_of() {
+        let fixture = Fixture::new();
+        let free = fixture.hv.frames.lock().free();
+        let guest = with_memory(&fixture, 2);
+        let page = fixture.hv.hold_page(&guest, GUEST_RAM).unwrap();
+        destroy(&fixture, &guest);
+        assert_eq!(guest.life.lock().dying(), Dying::Done);
+        assert!(fixture.hv.domain(DomId(1)).is_some());
+        assert_eq!(fixture.hv.frames.lock().account(DomId(1)).unwrap().total, 1);
+        assert!(fixture.hv.hold_page(&guest, GUEST_RAM).is_err());
+        fixture.hv.put_page(page.mfn);
+        assert!(fixture.hv.domain(DomId(1)).is_none());
+        assert_eq!(fixture.hv.frames.lock().free(), free);
+    }
+
+    #[test]
+    fn interrupts_are_let_in_between_parts() {
+        let fixture = Fixture::new();
+        let free = fixture.hv.frames.lock().free();
+        let guest = with_memory(&fixture, 3);
+        // Every other frame: runs of one.
+        for past in [1, 3, 5] {
+            fixture.hv.unmap_frames(&guest, Gfn::new(GUEST_RAM.number() + past), 1).unwrap();
+        }
+        fixture.hv.machine.interrupted.store(true, Ordering::Relaxed);
+        assert!(destroy(&fixture, &guest) > 3);
+        assert_eq!(fixture.hv.frames.lock().free(), free);
+    }
+
+    #[test]
+    fn the_other_end_of_its_event_channels_waits_again() {
+        let fixture = Fixture::new();
+        let guest = fixture.domain(DomId(1));
+        let dom0 = fixture.existing(0);
+        let memory = fixture.hv.machine.memory();
+        let offered = dom0.ports.lock().alloc_unbound(memory, DomId(1)).unwrap();
+        {
+            let mut theirs = dom0.ports.lock();
+            let mut own = guest.ports.lock();
+            let peer = Peer::Other(&mut theirs);
+            let _bound = own.bind_interdomain(memory, peer, offered.0).unwrap();
+        }
+        destroy(&fixture, &guest);
+        let (status, _) = dom0.ports.lock().status(offered.0).unwrap();
+        assert_eq!(status, hv_core::evtchn::Status::Unbound(DomId(1)));
+        assert!(fixture.hv.domain(DomId(1)).is_none());
+    }
+}

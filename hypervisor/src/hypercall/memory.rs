@@ -122,3 +122,89 @@ fn pod_target(caller: &Caller<'_>, argument: u64) -> Result<u64, Errno> {
 fn should_stop(caller: &Caller<'_>, left: u64) -> bool {
     left > 0 && caller.hv.machine.interrupt_pending()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{DOM0_FRAMES, Fixture, GUEST_LIMIT, RAM, RAM_FRAMES};
+    use crate::machine::GuestSpace;
+    use core::sync::atomic::Ordering;
+
+    fn ask(fixture: &Fixture, from: u16, command: u64, argument: u64) -> Outcome {
+        let domain = fixture.existing(from);
+        fixture.call(&domain, |caller| handle(caller, &[command, argument, 0, 0, 0]))
+    }
+
+    fn domid(fixture: &Fixture, domid: u16) -> u64 {
+        fixture.put(0, &abi::MemoryDomain { domid })
+    }
+
+    #[test]
+    fn reservations_are_counted_in_frames() {
+        let fixture = Fixture::new();
+        fixture.domain(DomId(1));
+        let own = domid(&fixture, DomId::SELF.0);
+        let ask_own = |command| ask(&fixture, 0, command, own);
+        assert_eq!(ask_own(abi::CURRENT_RESERVATION), Outcome::Done(Ok(DOM0_FRAMES)));
+        assert_eq!(ask_own(abi::MAXIMUM_RESERVATION), Outcome::Done(Ok(DOM0_FRAMES)));
+        assert_eq!(ask_own(abi::MAXIMUM_GPFN), Outcome::Done(Ok(0x4_13ff)));
+        assert_eq!(ask_own(abi::MAXIMUM_RAM_PAGE), Outcome::Done(Ok(RAM + RAM_FRAMES)));
+        let guest = domid(&fixture, 1);
+        assert_eq!(ask(&fixture, 0, abi::CURRENT_RESERVATION, guest), Outcome::Done(Ok(0)));
+        let limit = ask(&fixture, 0, abi::MAXIMUM_RESERVATION, guest);
+        assert_eq!(limit, Outcome::Done(Ok(GUEST_LIMIT)));
+    }
+
+    #[test]
+    fn bad_pointers_domains_and_commands_have_their_errors() {
+        let fixture = Fixture::new();
+        fixture.domain(DomId(1));
+        fixture.domain(DomId(2));
+        let one = domid(&fixture, 1);
+        let refused = |from, command, argument, error| {
+            let outcome = ask(&fixture, from, command, argument);
+            assert_eq!(outcome, Outcome::Done(Err(error)), "command {command}");
+        };
+        for command in [
+            abi::CURRENT_RESERVATION,
+            abi::MAXIMUM_GPFN,
+            abi::ADD_TO_PHYSMAP,
+            abi::ADD_TO_PHYSMAP_BATCH,
+            abi::REMOVE_FROM_PHYSMAP,
+            abi::ACQUIRE_RESOURCE,
+            abi::CLAIM_PAGES,
+            abi::SET_POD_TARGET,
+        ] {
+            refused(0, command, 0, Errno::EFAULT);
+            refused(0, command, u64::MAX, Errno::EFAULT);
+        }
+        refused(2, abi::CURRENT_RESERVATION, one, Errno::EPERM);
+        refused(0, abi::CURRENT_RESERVATION | 1 << abi::OPERATION_BITS, one, Errno::EINVAL);
+        let nobody = domid(&fixture, 7);
+        refused(0, abi::CURRENT_RESERVATION, nobody, Errno::ESRCH);
+        for command in [abi::MEMORY_MAP, abi::RESERVED_DEVICE_MEMORY_MAP, 5, 0x3f] {
+            refused(0, command, nobody, Errno::ENOSYS);
+        }
+        refused(0, abi::GET_VNUMAINFO, nobody, Errno::EOPNOTSUPP);
+        for command in [abi::GET_SHARING_FREED_PAGES, abi::GET_SHARING_SHARED_PAGES] {
+            assert_eq!(ask(&fixture, 0, command, 0), Outcome::Done(Ok(0)));
+        }
+    }
+
+    #[test]
+    fn a_populate_on_demand_target_is_answered_with_what_there_is() {
+        let fixture = Fixture::new();
+        fixture.domain(DomId(1));
+        let request = abi::PodTarget { domid: 0, target_pages: 5, ..Default::default() };
+        let argument = fixture.put(0x80, &request);
+        assert_eq!(ask(&fixture, 0, abi::SET_POD_TARGET, argument), Outcome::Done(Ok(0)));
+        let reply: abi::PodTarget = fixture.get(0x80);
+        assert_eq!((reply.tot_pages, reply.pod_entries), (DOM0_FRAMES, 0));
+        let outcome = ask(&fixture, 1, abi::SET_POD_TARGET, argument);
+        assert_eq!(outcome, Outcome::Done(Err(Errno::EPERM)));
+        fixture.guest.read_only.store(true, Ordering::Relaxed);
+        let outcome = ask(&fixture, 0, abi::GET_POD_TARGET, argument);
+        assert_eq!(outcome, Outcome::Done(Err(Errno::EFAULT)));
+        assert_eq!(argument, GuestSpace::BASE + 0x80);
+    }
+}

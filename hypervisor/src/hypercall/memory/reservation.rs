@@ -222,3 +222,217 @@ fn give_back(caller: &Caller<'_>, first: Mfn, count: u64) {
     let put = caller.hv.frames.lock().release(first, count);
     caller.hv.bury(put);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{DOM0_FRAMES, DOM0_RAM, Fixture, GUEST_LIMIT, RAM_FRAMES};
+    use crate::hypercall::{Outcome, memory};
+    use crate::machine::GuestSpace;
+    use core::sync::atomic::Ordering;
+    use hv_core::addr::PAGE_SIZE;
+    use hv_core::ids::DomId;
+    use hv_core::memory::FrameMemory;
+
+    const EXTENTS: u64 = 0x100;
+    const GUEST_RAM: u64 = 0x4_0000;
+
+    fn ask(
+        fixture: &Fixture,
+        from: u16,
+        command: u64,
+        request: MemoryReservation,
+        extents: &[u64],
+    ) -> Outcome {
+        for (extent, number) in extents.iter().zip(0..) {
+            fixture.put(EXTENTS + 8 * number, extent);
+        }
+        let argument = fixture.put(0, &request);
+        let domain = fixture.existing(from);
+        fixture.call(&domain, |caller| memory::handle(caller, &[command, argument, 0, 0, 0]))
+    }
+
+    fn request(domid: u16, order: u32, count: u64) -> MemoryReservation {
+        MemoryReservation {
+            extent_start: GuestSpace::BASE + EXTENTS,
+            nr_extents: count,
+            extent_order: order,
+            domid,
+            ..Default::default()
+        }
+    }
+
+    fn total(fixture: &Fixture, dom: u16) -> u64 {
+        fixture.hv.frames.lock().account(DomId(dom)).unwrap().total
+    }
+
+    fn lookup(fixture: &Fixture, dom: u16, gfn: u64) -> Option<(Mfn, u8)> {
+        let domain = fixture.existing(dom);
+        let p2m = domain.p2m.lock();
+        let found = p2m.lookup(fixture.hv.machine.memory(), Gfn::new(gfn))?;
+        Some((found.mfn, found.order))
+    }
+
+    #[test]
+    fn memory_comes_zeroed_in_blocks_as_large_as_asked_for_and_goes_back() {
+        let fixture = Fixture::new();
+        fixture.domain(DomId(1));
+        let memory = fixture.hv.machine.memory();
+        for frame in 0x4_0000..0x4_4000 {
+            memory.store_u64(Mfn::new(frame).base(), 0xdead);
+        }
+        let free = fixture.hv.frames.lock().free();
+        let two = [GUEST_RAM, GUEST_RAM + 512];
+        let outcome = ask(&fixture, 0, abi::POPULATE_PHYSMAP, request(1, 9, 2), &two);
+        assert_eq!(outcome, Outcome::Done(Ok(2)));
+        assert_eq!(total(&fixture, 1), 1024);
+        let (mfn, order) = lookup(&fixture, 1, GUEST_RAM + 511).unwrap();
+        assert_eq!(order, 9);
+        assert_eq!(memory.load_u64(mfn.base()), 0);
+        let outcome = ask(&fixture, 1, abi::DECREASE_RESERVATION, request(0x7ff0, 9, 2), &two);
+        assert_eq!(outcome, Outcome::Done(Ok(2)));
+        assert_eq!(total(&fixture, 1), 0);
+        assert_eq!(lookup(&fixture, 1, GUEST_RAM), None);
+        let tables = fixture.existing(1).p2m.lock().tables();
+        assert_eq!(fixture.hv.frames.lock().free(), free - u64::from(tables));
+    }
+
+    #[test]
+    fn single_pages_taken_out_of_a_large_one_leave_the_others() {
+        let fixture = Fixture::new();
+        fixture.domain(DomId(1));
+        let all = ask(&fixture, 0, abi::POPULATE_PHYSMAP, request(1, 9, 1), &[GUEST_RAM]);
+        assert_eq!(all, Outcome::Done(Ok(1)));
+        let gone = [GUEST_RAM + 3, GUEST_RAM + 4, GUEST_RAM + 3];
+        let outcome = ask(&fixture, 1, abi::DECREASE_RESERVATION, request(1, 0, 3), &gone);
+        assert_eq!(outcome, Outcome::Done(Ok(2)), "the third is gone already");
+        assert_eq!(total(&fixture, 1), 510);
+        assert_eq!(lookup(&fixture, 1, GUEST_RAM + 3), None);
+        assert!(lookup(&fixture, 1, GUEST_RAM + 5).is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_had_ends_the_count() {
+        let fixture = Fixture::new();
+        fixture.domain(DomId(1));
+        let populate = |order, count, extents: &[u64]| {
+            ask(&fixture, 0, abi::POPULATE_PHYSMAP, request(1, order, count), extents)
+        };
+        assert_eq!(populate(18, 1, &[GUEST_RAM]), Outcome::Done(Ok(0)), "a gibibyte");
+        assert_eq!(populate(19, 1, &[GUEST_RAM]), Outcome::Done(Ok(0)));
+        assert_eq!(populate(u32::MAX, 1, &[GUEST_RAM]), Outcome::Done(Ok(0)));
+        let room = GUEST_LIMIT / 512;
+        let five: Vec<u64> = (0..=room).map(|number| GUEST_RAM + 512 * number).collect();
+        assert_eq!(populate(9, room + 1, &five), Outcome::Done(Ok(room)), "its limit");
+        assert_eq!(total(&fixture, 1), GUEST_LIMIT);
+        let outcome = ask(&fixture, 1, abi::DECREASE_RESERVATION, request(1, 10, 1), &five);
+        assert_eq!(outcome, Outcome::Done(Ok(0)), "too large for an ordinary domain");
+    }
+
+    #[test]
+    fn a_guest_frame_that_cannot_be_mapped_gives_its_memory_back() {
+        let fixture = Fixture::new();
+        fixture.domain(DomId(1));
+        let free = fixture.hv.frames.lock().free();
+        for gfn in [u64::MAX, 1 << 28, (1 << 28) - 1] {
+            let outcome = ask(&fixture, 0, abi::POPULATE_PHYSMAP, request(1, 3, 1), &[gfn]);
+            assert_eq!(outcome, Outcome::Done(Ok(0)));
+        }
+        assert_eq!(total(&fixture, 1), 0);
+        fixture.existing(1).p2m.lock().set_table_limit(0);
+        let outcome = ask(&fixture, 0, abi::POPULATE_PHYSMAP, request(1, 3, 1), &[8]);
+        assert_eq!(outcome, Outcome::Done(Ok(0)), "no table is left");
+        assert_eq!((total(&fixture, 1), fixture.hv.frames.lock().free()), (0, free));
+    }
+
+    #[test]
+    fn wrong_requests_do_nothing_and_count_nothing() {
+        let fixture = Fixture::new();
+        fixture.domain(DomId(1));
+        fixture.domain(DomId(2));
+        let good = request(1, 0, 1);
+        for (from, wrong) in [
+            (0, MemoryReservation { domid: 7, ..good }),
+            (2, good),
+            (0, MemoryReservation { nr_extents: 0, ..good }),
+            (0, MemoryReservation { nr_extents: u64::MAX, ..good }),
+            (0, MemoryReservation { extent_start: 0, ..good }),
+            (0, MemoryReservation { extent_start: u64::MAX, ..good }),
+            (0, MemoryReservation { mem_flags: 12, ..good }),
+            (0, MemoryReservation { mem_flags: abi::FLAGS_POPULATE_ON_DEMAND, ..good }),
+        ] {
+            for command in [abi::POPULATE_PHYSMAP, abi::DECREASE_RESERVATION] {
+                let outcome = ask(&fixture, from, command, wrong, &[GUEST_RAM]);
+                assert_eq!(outcome, Outcome::Done(Ok(0)), "{wrong:?}");
+            }
+        }
+        let past_the_end = abi::POPULATE_PHYSMAP | 9 << abi::OPERATION_BITS;
+        let outcome = ask(&fixture, 0, past_the_end, good, &[GUEST_RAM]);
+        assert_eq!(outcome, Outcome::Done(Ok(9)));
+        let domain = fixture.existing(0);
+        let null = fixture
+            .call(&domain, |caller| memory::handle(caller, &[abi::POPULATE_PHYSMAP, 0, 0, 0, 0]));
+        assert_eq!(null, Outcome::Done(Ok(0)));
+        assert_eq!(total(&fixture, 1), 0);
+    }
+
+    #[test]
+    fn an_interrupt_leaves_a_half_scrubbed_block_to_go_on_with() {
+        let fixture = Fixture::new();
+        fixture.domain(DomId(1));
+        fixture.hv.machine.interrupted.store(true, Ordering::Relaxed);
+        let request = request(1, 3, 2);
+        let extents = [GUEST_RAM, GUEST_RAM + 8];
+        let mut command = abi::POPULATE_PHYSMAP;
+        let mut rounds = 0;
+        let done = loop {
+            match ask(&fixture, 0, command, request, &extents) {
+                Outcome::Done(result) => break result,
+                Outcome::Again([next, ..]) => command = next,
+            }
+            rounds += 1;
+            assert!(rounds < 20, "each call gets a frame further");
+            assert!(total(&fixture, 1) <= 16, "no block is taken twice");
+        };
+        assert_eq!((done, total(&fixture, 1)), (Ok(2), 16));
+        assert!(rounds > 8);
+    }
+
+    #[test]
+    fn dom0_gives_frames_up_and_gets_the_same_ones_back() {
+        let fixture = Fixture::new();
+        let pages = [DOM0_RAM + 7, DOM0_RAM + 600];
+        let own = request(DomId::SELF.0, 0, 2);
+        let free = fixture.hv.frames.lock().free();
+        let outcome = ask(&fixture, 0, abi::DECREASE_RESERVATION, own, &pages);
+        assert_eq!(outcome, Outcome::Done(Ok(2)));
+        assert_eq!(lookup(&fixture, 0, DOM0_RAM + 7), None);
+        assert_eq!(total(&fixture, 0), DOM0_FRAMES, "they stay its own");
+        assert!(fixture.hv.frames.lock().free() <= free);
+        let outcome = ask(&fixture, 0, abi::POPULATE_PHYSMAP, own, &pages);
+        assert_eq!(outcome, Outcome::Done(Ok(2)));
+        assert_eq!(lookup(&fixture, 0, DOM0_RAM + 7).unwrap().0, Mfn::new(DOM0_RAM + 7));
+        let outside = [DOM0_RAM + DOM0_FRAMES, 0];
+        let outcome = ask(&fixture, 0, abi::POPULATE_PHYSMAP, own, &outside);
+        assert_eq!(outcome, Outcome::Done(Ok(0)), "not its own");
+        assert_eq!(PAGE_SIZE, 4096);
+    }
+
+    #[test]
+    fn claims_are_dom0s_to_make() {
+        let fixture = Fixture::new();
+        fixture.domain(DomId(1));
+        let claim = |from, nr_extents| {
+            let request = MemoryReservation { nr_extents, domid: 1, ..Default::default() };
+            ask(&fixture, from, abi::CLAIM_PAGES, request, &[])
+        };
+        assert_eq!(claim(1, 5), Outcome::Done(Err(Errno::EPERM)));
+        assert_eq!(claim(0, RAM_FRAMES), Outcome::Done(Err(Errno::EINVAL)));
+        assert_eq!(claim(0, 5), Outcome::Done(Ok(0)));
+        assert_eq!(fixture.hv.frames.lock().claimed(), 5);
+        assert_eq!(claim(0, 0), Outcome::Done(Ok(0)));
+        let odd = MemoryReservation { extent_order: 1, domid: 1, ..Default::default() };
+        let outcome = ask(&fixture, 0, abi::CLAIM_PAGES, odd, &[]);
+        assert_eq!(outcome, Outcome::Done(Err(Errno::EINVAL)));
+    }
+}

@@ -89,3 +89,103 @@ fn map_grant_frame(
     }
     Ok(mapped?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+    use crate::hypercall::{Outcome, memory};
+    use crate::machine::GuestSpace;
+    use core::sync::atomic::Ordering;
+
+    const LIST: u64 = 0x100;
+    const HOLE: u64 = 0x8_0000;
+
+    fn ask(fixture: &Fixture, from: u16, start: u64, request: AcquireResource) -> Outcome {
+        let argument = fixture.put(0, &request);
+        let command = abi::ACQUIRE_RESOURCE | start << abi::OPERATION_BITS;
+        let domain = fixture.existing(from);
+        fixture.call(&domain, |caller| memory::handle(caller, &[command, argument, 0, 0, 0]))
+    }
+
+    fn grant_table(nr_frames: u32) -> AcquireResource {
+        AcquireResource {
+            domid: 1,
+            kind: abi::RESOURCE_GRANT_TABLE,
+            id: abi::RESOURCE_GRANT_TABLE_SHARED,
+            nr_frames,
+            frame_list: GuestSpace::BASE + LIST,
+            ..Default::default()
+        }
+    }
+
+    fn with_guest() -> Fixture {
+        let fixture = Fixture::new();
+        fixture.domain(DomId(1));
+        for number in 0..8_u64 {
+            fixture.put(LIST + 8 * number, &(HOLE + number));
+        }
+        fixture
+    }
+
+    #[test]
+    fn the_size_of_a_grant_table_is_told_without_a_list() {
+        let fixture = with_guest();
+        let question = AcquireResource { frame_list: 0, ..grant_table(0) };
+        assert_eq!(ask(&fixture, 0, 0, question), Outcome::Done(Ok(0)));
+        assert_eq!(fixture.get::<AcquireResource>(0).nr_frames, 4);
+        let odd = AcquireResource { frame_list: 0, ..grant_table(1) };
+        assert_eq!(ask(&fixture, 0, 0, odd), Outcome::Done(Err(Errno::EINVAL)));
+    }
+
+    #[test]
+    fn grant_frames_are_mapped_where_the_caller_says_and_outlive_their_domain() {
+        let fixture = with_guest();
+        assert_eq!(ask(&fixture, 0, 0, grant_table(2)), Outcome::Done(Ok(0)));
+        let frames = fixture.existing(1).grants.lock().frames().to_vec();
+        let dom0 = fixture.existing(0);
+        let found = dom0.p2m.lock().lookup(fixture.hv.machine.memory(), Gfn::new(HOLE + 1));
+        let found = found.unwrap();
+        assert_eq!((found.mfn, found.kind), (frames[1], Kind::ForeignRw));
+        let guest = fixture.existing(1);
+        while fixture.hv.destroy(&guest) != crate::domain::destroy::Progress::Done {}
+        assert!(fixture.hv.domain(DomId(1)).is_some(), "a zombie: Dom0 has pages of it");
+        fixture.hv.unmap_frames(&dom0, Gfn::new(HOLE), 2).unwrap();
+        assert!(fixture.hv.domain(DomId(1)).is_none());
+    }
+
+    #[test]
+    fn an_interrupt_stops_it_between_two_frames() {
+        let fixture = with_guest();
+        fixture.hv.machine.interrupted.store(true, Ordering::Relaxed);
+        let next = abi::ACQUIRE_RESOURCE | 1 << abi::OPERATION_BITS;
+        let again = Outcome::Again([next, GuestSpace::BASE, 0, 0, 0]);
+        assert_eq!(ask(&fixture, 0, 0, grant_table(2)), again);
+        assert_eq!(ask(&fixture, 0, 1, grant_table(2)), Outcome::Done(Ok(0)));
+        assert_eq!(ask(&fixture, 0, 3, grant_table(2)), Outcome::Done(Err(Errno::EINVAL)));
+    }
+
+    #[test]
+    fn wrong_requests_have_their_errors() {
+        let fixture = with_guest();
+        let good = grant_table(1);
+        for (from, request, error) in [
+            (0, AcquireResource { pad: 1, ..good }, Errno::EINVAL),
+            (0, AcquireResource { domid: 0, ..good }, Errno::EPERM),
+            (0, AcquireResource { domid: DomId::SELF.0, ..good }, Errno::EPERM),
+            (0, AcquireResource { domid: 9, ..good }, Errno::ESRCH),
+            (1, AcquireResource { domid: 0, ..good }, Errno::EPERM),
+            (0, AcquireResource { kind: 0, ..good }, Errno::EOPNOTSUPP),
+            (0, AcquireResource { kind: 9, ..good }, Errno::EOPNOTSUPP),
+            (0, AcquireResource { id: 1, ..good }, Errno::EINVAL),
+            (0, AcquireResource { frame: 4, ..good }, Errno::EINVAL),
+            (0, AcquireResource { frame: u64::MAX, ..good }, Errno::EINVAL),
+            (0, AcquireResource { nr_frames: 5, ..good }, Errno::EINVAL),
+            (0, AcquireResource { nr_frames: u32::MAX, ..good }, Errno::E2BIG),
+            (0, AcquireResource { frame_list: 8, ..good }, Errno::EFAULT),
+        ] {
+            let outcome = ask(&fixture, from, 0, request);
+            assert_eq!(outcome, Outcome::Done(Err(error)), "{request:?}");
+        }
+    }
+}
