@@ -112,6 +112,32 @@ pub trait Sysctl {
 }
 
 impl Privcmd {
+    /// The hypervisor's log from `index` on, as a follower reads it: the text, and the index to go on from.
+    pub fn read_console_from(&self, index: u32) -> Result<(Vec<u8>, u32)> {
+        const SIZE: u32 = 64 * 1024;
+        let buffer = self.buffer(SIZE as usize)?;
+        let (mut text, mut index) = (Vec::new(), index);
+        loop {
+            let payload = Payload::new()
+                .u8(U + 1, 1)
+                .u32(U + 4, index)
+                .u64(U + 8, buffer.address())
+                .u32(U + 16, SIZE);
+            // SAFETY: the one address is that of a buffer as long as said.
+            let answer = unsafe { self.sysctl("XEN_SYSCTL_readconsole", 1, payload) }?;
+            let count = answer.get_u32(U + 16).min(SIZE);
+            index = answer.get_u32(U + 4);
+            if count == 0 {
+                return Ok((text, index));
+            }
+            let mut bytes = vec![0; count as usize];
+            buffer.read(0, &mut bytes);
+            text.extend_from_slice(&bytes);
+        }
+    }
+}
+
+impl Privcmd {
     /// # Safety
     /// Addresses inside `payload` are those of buffers held over the call and large enough.
     unsafe fn sysctl(
