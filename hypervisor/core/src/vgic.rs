@@ -92,7 +92,7 @@ impl Vgic {
             shared: (0..banks).map(|_| Bank::new(VcpuId(0))).collect(),
             interfaces: (0..vcpus).map(|_| Interface::new()).collect(),
             control: 0,
-            clock: 0,
+            clock: 1,
             layout: config.layout,
         }
     }
@@ -411,7 +411,7 @@ mod tests {
         }
 
         fn end(&mut self, vcpu: VcpuId, irq: Irq) {
-            self.cpus[vcpu.index()].end(irq);
+            assert_eq!(self.cpus[vcpu.index()].end(), Some(irq));
         }
     }
 

@@ -259,6 +259,9 @@ impl Vgic {
     ) -> Result<Kick, Kick> {
         let resident = self.bank(owner, bank).map_or(0, |state| state.resident);
         if resident == 0 {
+            if let Some(interface) = self.interfaces.get_mut(reader.index()) {
+                interface.asked_at = 0;
+            }
             return Ok(Kick::Nobody);
         }
         let moved = self.fold(reader, registers);

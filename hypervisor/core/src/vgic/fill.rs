@@ -269,6 +269,7 @@ impl Vgic {
                 entry.latched = true;
                 state.latched &= !bit;
                 state.offered |= bit;
+                watch = by_line;
             } else if wanted {
                 // It can follow only when this one has ended.
                 watch = true;

@@ -110,7 +110,7 @@ impl ListRegister {
 /// A vCPU's interrupts stay in them for as long as the vCPU stays on its processor, also while the
 /// hypervisor or the idle loop runs there.
 pub trait ListRegisters {
-    /// Returns how many there are: at most [`MAX_LIST_REGISTERS`].
+    /// Returns how many there are: at least two, at most [`MAX_LIST_REGISTERS`].
     fn count(&self) -> usize;
     /// Reads one; `index` is below [`Self::count`].
     fn read(&self, index: usize) -> ListRegister;
@@ -146,6 +146,8 @@ bitflags! {
 #[derive(Clone, Debug, Default)]
 pub struct FakeListRegisters {
     registers: Vec<ListRegister>,
+    /// What the guest has taken and not ended, with its priority; the most urgent is last.
+    running: Vec<(Irq, u8)>,
     end_count: u32,
     /// The physical interrupts deactivated so far: by the hypervisor, and by the guest's ends.
     pub deactivated: Vec<Irq>,
@@ -160,27 +162,49 @@ impl FakeListRegisters {
 
     /// Takes the most urgent pending interrupt, as the guest's read of `ICC_IAR1_EL1` does.
     pub fn acknowledge(&mut self) -> Option<Irq> {
-        let running = self.registers.iter().filter(|it| it.is_active()).map(|it| it.priority());
-        let running = running.min().map_or(0x100, u16::from);
+        let running = self.running.last().map_or(0x100, |(_, priority)| u16::from(*priority));
         let waiting = self.registers.iter_mut().filter(|it| it.is_pending() && !it.is_active());
         let register = waiting
             .min_by_key(|it| (it.priority(), it.intid()))
             .filter(|it| u16::from(it.priority()) < running)?;
         *register = ListRegister(register.0 & !ListRegister::PENDING | ListRegister::ACTIVE);
-        Irq::new(register.intid())
+        let irq = Irq::new(register.intid())?;
+        self.running.push((irq, register.priority()));
+        Some(irq)
     }
 
-    /// Ends an interrupt, as the guest's write to `ICC_EOIR1_EL1` does.
-    pub fn end(&mut self, irq: Irq) {
+    /// Ends the interrupt taken last, as the guest's write to `ICC_EOIR1_EL1` does.
+    pub fn end(&mut self) -> Option<Irq> {
+        let (irq, _) = self.running.pop()?;
         let mut active = self.registers.iter_mut().filter(|it| it.is_active());
         let Some(register) = active.find(|it| it.intid() == irq.intid()) else {
             self.end_count += 1;
-            return;
+            return Some(irq);
         };
         register.0 &= !ListRegister::ACTIVE;
         if register.is_hardware() {
             self.deactivated.push(irq);
         }
+        Some(irq)
+    }
+
+    /// Returns what the guest has taken and not ended.
+    pub fn running(&self) -> &[(Irq, u8)] {
+        &self.running
+    }
+
+    /// Says whether the interface calls the hypervisor.
+    pub fn calls(&self, when: Maintenance) -> bool {
+        let valid = self.registers.iter().filter(|it| !it.is_empty()).count();
+        self.ended() != 0
+            || when.contains(Maintenance::UNDERFLOW) && valid <= 1
+            || when.contains(Maintenance::END_NOT_PRESENT) && self.end_count > 0
+    }
+
+    fn mask(&self, which: impl Fn(ListRegister) -> bool) -> u32 {
+        (0..)
+            .zip(&self.registers)
+            .fold(0, |mask, (index, register)| mask | u32::from(which(*register)) << index)
     }
 }
 
@@ -214,15 +238,6 @@ impl ListRegisters for FakeListRegisters {
 
     fn deactivate_physical(&mut self, irq: Irq) {
         self.deactivated.push(irq);
-    }
-}
-
-#[cfg(any(test, feature = "fakes"))]
-impl FakeListRegisters {
-    fn mask(&self, which: impl Fn(ListRegister) -> bool) -> u32 {
-        (0..)
-            .zip(&self.registers)
-            .fold(0, |mask, (index, register)| mask | u32::from(which(*register)) << index)
     }
 }
 

@@ -1,0 +1,493 @@
+//! `Vgic` against a model of the architecture that keeps one record an interrupt.
+//!
+//! After each step a vCPU that is loaded must be offered the most urgent interrupt it may take, and no
+//! other; a physical interrupt must be active for exactly as long as a virtual one stands for it.
+
+use hv_core::{
+    addr::GuestAddr,
+    exit::Width,
+    ids::{Irq, VcpuId},
+    vgic::{
+        FakeListRegisters, Kick, Layout, Maintenance, MmioRead, RedistributorRegion, SgiRequest,
+        Vgic, VgicConfig, Work,
+    },
+};
+use proptest::prelude::{Strategy, any, prop_oneof, proptest};
+
+const VCPUS: usize = 2;
+const DIST: u64 = 0x0300_1000;
+const REDIST: u64 = 0x0302_0000;
+const PPI_HARDWARE: u32 = 27;
+const SPI_HARDWARE: u32 = 33;
+const INTIDS: [u32; 6] = [1, PPI_HARDWARE, 31, 32, SPI_HARDWARE, 34];
+/// With as many list registers as this, no interrupt ever lacks one.
+const PLENTY: usize = 8;
+
+/// An interrupt of the model.
+#[derive(Clone, Copy, Debug, Default)]
+struct Interrupt {
+    latch: bool,
+    line: bool,
+    edge: bool,
+    enabled: bool,
+    active: bool,
+    owner: usize,
+    hw_pending: bool,
+    hw_active: bool,
+    priority: u8,
+    target: usize,
+}
+
+impl Interrupt {
+    fn pending(&self) -> bool {
+        self.latch || self.line && !self.edge
+    }
+
+    fn stands_for_physical(&self) -> bool {
+        self.hw_pending || self.hw_active
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Inject { vcpu: usize, which: usize },
+    Line { vcpu: usize, which: usize, high: bool },
+    Physical { vcpu: usize, which: bool },
+    Sgi { from: usize, mask: u8 },
+    Take { vcpu: usize },
+    End { vcpu: usize },
+    Enable { writer: usize, owner: usize, which: usize, on: bool },
+    Pending { writer: usize, owner: usize, which: usize, on: bool },
+    Active { writer: usize, owner: usize, which: usize, on: bool },
+    Edge { writer: usize, which: usize, edge: bool },
+    Priority { writer: usize, which: usize, level: u8 },
+    Route { writer: usize, which: usize, target: usize },
+    Distributor { writer: usize, on: bool },
+    Move { vcpu: usize },
+    Read { reader: usize, owner: usize, active: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let vcpu = || 0..VCPUS;
+    let which = || 0..INTIDS.len();
+    prop_oneof![
+        4 => (vcpu(), which()).prop_map(|(vcpu, which)| Step::Inject { vcpu, which }),
+        2 => (vcpu(), which(), any::<bool>())
+            .prop_map(|(vcpu, which, high)| Step::Line { vcpu, which, high }),
+        3 => (vcpu(), any::<bool>()).prop_map(|(vcpu, which)| Step::Physical { vcpu, which }),
+        2 => (vcpu(), 0..4_u8).prop_map(|(from, mask)| Step::Sgi { from, mask }),
+        8 => vcpu().prop_map(|vcpu| Step::Take { vcpu }),
+        8 => vcpu().prop_map(|vcpu| Step::End { vcpu }),
+        2 => (vcpu(), vcpu(), which(), any::<bool>())
+            .prop_map(|(writer, owner, which, on)| Step::Enable { writer, owner, which, on }),
+        2 => (vcpu(), vcpu(), which(), any::<bool>())
+            .prop_map(|(writer, owner, which, on)| Step::Pending { writer, owner, which, on }),
+        2 => (vcpu(), vcpu(), which(), any::<bool>())
+            .prop_map(|(writer, owner, which, on)| Step::Active { writer, owner, which, on }),
+        1 => (vcpu(), which(), any::<bool>())
+            .prop_map(|(writer, which, edge)| Step::Edge { writer, which, edge }),
+        1 => (vcpu(), which(), 0..4_u8)
+            .prop_map(|(writer, which, level)| Step::Priority { writer, which, level }),
+        2 => (vcpu(), which(), vcpu())
+            .prop_map(|(writer, which, target)| Step::Route { writer, which, target }),
+        1 => (vcpu(), any::<bool>()).prop_map(|(writer, on)| Step::Distributor { writer, on }),
+        1 => vcpu().prop_map(|vcpu| Step::Move { vcpu }),
+        3 => (vcpu(), vcpu(), any::<bool>())
+            .prop_map(|(reader, owner, active)| Step::Read { reader, owner, active }),
+    ]
+}
+
+/// The controller and its model, side by side.
+struct Bench {
+    vgic: Vgic,
+    cpus: Vec<FakeListRegisters>,
+    maintenance: [Maintenance; VCPUS],
+    dirty: [bool; VCPUS],
+    loaded: [bool; VCPUS],
+    /// The model: by vCPU, then by place in `INTIDS`; a shared interrupt is vCPU 0's.
+    model: [[Interrupt; INTIDS.len()]; VCPUS],
+    on: bool,
+    /// The physical PPI on each processor, and the physical SPI.
+    ppi_active: [bool; VCPUS],
+    spi_active: bool,
+}
+
+impl Bench {
+    fn new(list_registers: usize) -> Self {
+        let region = RedistributorRegion { base: GuestAddr::new(REDIST), vcpus: 2 };
+        let layout = Layout {
+            distributor: GuestAddr::new(DIST),
+            redistributors: [region].into_iter().collect(),
+        };
+        let mut vgic = Vgic::new(VgicConfig { vcpus: 2, spis: 32, layout });
+        for intid in [PPI_HARDWARE, SPI_HARDWARE] {
+            let _ = vgic.assign_hardware(Irq::new(intid).unwrap());
+        }
+        let mut bench = Self {
+            vgic,
+            cpus: vec![FakeListRegisters::new(list_registers); VCPUS],
+            maintenance: [Maintenance::empty(); VCPUS],
+            dirty: [true; VCPUS],
+            loaded: [true; VCPUS],
+            model: Default::default(),
+            on: false,
+            ppi_active: [false; VCPUS],
+            spi_active: false,
+        };
+        for vcpu in 0..VCPUS {
+            assert_eq!(bench.vgic.load(VcpuId(vcpu as u32)).0, 0);
+            bench.model[vcpu][0].edge = true;
+            for which in 0..INTIDS.len() {
+                bench.step(Step::Enable { writer: vcpu, owner: vcpu, which, on: true });
+            }
+        }
+        bench.step(Step::Distributor { writer: 0, on: true });
+        bench
+    }
+
+    fn plenty(&self) -> bool {
+        use hv_core::vgic::ListRegisters;
+        self.cpus[0].count() >= PLENTY
+    }
+
+    fn interrupt(&mut self, owner: usize, which: usize) -> &mut Interrupt {
+        let owner = if INTIDS[which] < 32 { owner } else { 0 };
+        &mut self.model[owner][which]
+    }
+
+    fn is_taken(&self, intid: u32) -> bool {
+        self.cpus.iter().any(|cpu| cpu.running().iter().any(|(irq, _)| irq.intid() == intid))
+    }
+
+    fn kick(&mut self, kick: Kick) {
+        for vcpu in kick.iter() {
+            self.dirty[vcpu.index()] = true;
+        }
+    }
+
+    fn work(&mut self, vcpu: usize, work: Work) {
+        self.kick(work.kick);
+        self.dirty[vcpu] = true;
+        for irq in work.hardware.irqs(work.hardware.deactivate) {
+            self.deactivate(vcpu, irq);
+        }
+    }
+
+    fn deactivate(&mut self, cpu: usize, irq: Irq) {
+        let active = match irq.intid() {
+            PPI_HARDWARE => &mut self.ppi_active[cpu],
+            SPI_HARDWARE => &mut self.spi_active,
+            _ => panic!("{irq:?} stands for nothing physical"),
+        };
+        assert!(*active, "{irq:?} is deactivated twice");
+        *active = false;
+    }
+
+    fn write(&mut self, writer: usize, address: u64, width: Width, value: u64) {
+        let location = self.vgic.locate(GuestAddr::new(address)).unwrap();
+        let id = VcpuId(writer as u32);
+        let work = self.vgic.write(id, location, width, value, &mut self.cpus[writer]);
+        self.work(writer, work);
+    }
+
+    /// Writes the bit of one interrupt in the registers that start at `offset`.
+    fn write_bit(&mut self, writer: usize, owner: usize, which: usize, offset: u64) {
+        let intid = INTIDS[which];
+        let base = if intid < 32 { sgi_frame(owner) } else { DIST + 4 };
+        self.write(writer, base + offset, Width::Word, 1 << (intid % 32));
+    }
+
+    fn read(&mut self, reader: usize, address: u64) -> u64 {
+        let location = self.vgic.locate(GuestAddr::new(address)).unwrap();
+        for _ in 0..4 {
+            let id = VcpuId(reader as u32);
+            let read = self.vgic.read(id, location, Width::Word, &mut self.cpus[reader]);
+            self.dirty[reader] |= self.vgic.needs_fill(id);
+            match read {
+                MmioRead::Value(value) => return value,
+                MmioRead::Again(kick) => {
+                    self.kick(kick);
+                    self.settle();
+                }
+            }
+        }
+        panic!("the register's value never becomes known");
+    }
+
+    /// Lets each vCPU that was told come back and be filled.
+    fn settle(&mut self) {
+        for _ in 0..16 {
+            for vcpu in 0..VCPUS {
+                let deactivated = std::mem::take(&mut self.cpus[vcpu].deactivated);
+                deactivated.into_iter().for_each(|irq| self.deactivate(vcpu, irq));
+            }
+            let calls = |vcpu: usize| self.cpus[vcpu].calls(self.maintenance[vcpu]);
+            let due = |vcpu: &usize| self.loaded[*vcpu] && (self.dirty[*vcpu] || calls(*vcpu));
+            let Some(vcpu) = (0..VCPUS).find(due) else { return };
+            self.dirty[vcpu] = false;
+            let filled = self.vgic.fill(VcpuId(vcpu as u32), &mut self.cpus[vcpu]);
+            self.maintenance[vcpu] = filled.maintenance;
+            self.kick(filled.kick);
+        }
+        panic!("the processors never come to rest");
+    }
+
+    fn step(&mut self, step: Step) {
+        // Only what runs can write.
+        if let Step::Enable { writer, .. }
+        | Step::Pending { writer, .. }
+        | Step::Active { writer, .. }
+        | Step::Edge { writer, .. }
+        | Step::Priority { writer, .. }
+        | Step::Route { writer, .. }
+        | Step::Distributor { writer, .. } = step
+            && !self.loaded[writer]
+        {
+            return;
+        }
+        match step {
+            Step::Inject { vcpu, which } => {
+                let irq = Irq::new(INTIDS[which]).unwrap();
+                let kick = self.vgic.inject(VcpuId(vcpu as u32), irq);
+                self.kick(kick);
+                self.interrupt(vcpu, which).latch = true;
+            }
+            Step::Line { vcpu, which, high } => {
+                // What stands for a physical interrupt has no emulated line.
+                if [PPI_HARDWARE, SPI_HARDWARE].contains(&INTIDS[which]) {
+                    return;
+                }
+                let irq = Irq::new(INTIDS[which]).unwrap();
+                let kick = self.vgic.set_line(VcpuId(vcpu as u32), irq, high);
+                self.kick(kick);
+                let interrupt = self.interrupt(vcpu, which);
+                interrupt.latch |= high && !interrupt.line && interrupt.edge;
+                interrupt.line = high;
+            }
+            Step::Physical { vcpu, which } => self.physical(vcpu, which),
+            Step::Sgi { from, mask } => {
+                let request = SgiRequest::decode(1 << 24 | u64::from(mask));
+                let kick = self.vgic.send_sgi(VcpuId(from as u32), request);
+                self.kick(kick);
+                for vcpu in (0..VCPUS).filter(|vcpu| mask >> vcpu & 1 != 0) {
+                    self.interrupt(vcpu, 0).latch = true;
+                }
+            }
+            Step::Take { vcpu } => self.take(vcpu),
+            Step::End { vcpu } => self.end(vcpu),
+            Step::Enable { writer, owner, which, on } => {
+                self.write_bit(writer, owner, which, if on { 0x100 } else { 0x180 });
+                self.interrupt(owner, which).enabled = on;
+            }
+            Step::Pending { writer, owner, which, on } => self.pending(writer, owner, which, on),
+            Step::Active { writer, owner, which, on } => self.active(writer, owner, which, on),
+            Step::Edge { writer, which, edge } if INTIDS[which] >= 16 => {
+                self.configure(writer, which, edge);
+            }
+            Step::Priority { writer, which, level } => self.prioritise(writer, which, level),
+            Step::Route { writer, which, target } if INTIDS[which] >= 32 => {
+                let address = DIST + 0x6000 + 8 * u64::from(INTIDS[which]);
+                self.write(writer, address, Width::Double, target as u64);
+                self.interrupt(0, which).target = target;
+            }
+            Step::Edge { .. } | Step::Route { .. } => {}
+            Step::Distributor { writer, on } => {
+                self.write(writer, DIST, Width::Word, if on { 0x12 } else { 0x10 });
+                self.on = on;
+            }
+            Step::Move { vcpu } => self.unload_or_load(vcpu),
+            Step::Read { reader, owner, active } => self.compare(reader, owner, active),
+        }
+        self.settle();
+        self.check();
+    }
+
+    fn physical(&mut self, vcpu: usize, private: bool) {
+        let which = if private { 1 } else { 4 };
+        let active = if private { &mut self.ppi_active[vcpu] } else { &mut self.spi_active };
+        if *active || private && !self.loaded[vcpu] {
+            return;
+        }
+        *active = true;
+        let irq = Irq::new(INTIDS[which]).unwrap();
+        let work = self.vgic.inject_hardware(VcpuId(vcpu as u32), irq);
+        assert!(work.hardware.is_nothing());
+        self.kick(work.kick);
+        let interrupt = self.interrupt(vcpu, which);
+        interrupt.latch = true;
+        interrupt.hw_pending = true;
+    }
+
+    fn take(&mut self, vcpu: usize) {
+        if !self.loaded[vcpu] {
+            return;
+        }
+        let Some(irq) = self.cpus[vcpu].acknowledge() else { return };
+        let which = INTIDS.iter().position(|intid| *intid == irq.intid()).unwrap();
+        let interrupt = self.interrupt(vcpu, which);
+        interrupt.latch = false;
+        interrupt.active = true;
+        interrupt.owner = vcpu;
+        interrupt.hw_active = std::mem::take(&mut interrupt.hw_pending);
+    }
+
+    fn end(&mut self, vcpu: usize) {
+        if !self.loaded[vcpu] {
+            return;
+        }
+        let Some(irq) = self.cpus[vcpu].end() else { return };
+        let which = INTIDS.iter().position(|intid| *intid == irq.intid()).unwrap();
+        let interrupt = self.interrupt(vcpu, which);
+        if interrupt.active && interrupt.owner == vcpu {
+            interrupt.active = false;
+            interrupt.hw_active = false;
+        }
+    }
+
+    fn pending(&mut self, writer: usize, owner: usize, which: usize, on: bool) {
+        if INTIDS[which] == PPI_HARDWARE && writer != owner {
+            return;
+        }
+        self.write_bit(writer, owner, which, if on { 0x200 } else { 0x280 });
+        let interrupt = self.interrupt(owner, which);
+        interrupt.latch = on;
+        interrupt.hw_pending &= on;
+    }
+
+    fn active(&mut self, writer: usize, owner: usize, which: usize, on: bool) {
+        // An active interrupt that no end belongs to, or an end that no active interrupt belongs to,
+        // makes the count of ends of those in no list register ambiguous.
+        if !self.plenty() || INTIDS[which] == PPI_HARDWARE && writer != owner {
+            return;
+        }
+        self.write_bit(writer, owner, which, if on { 0x300 } else { 0x380 });
+        let interrupt = self.interrupt(owner, which);
+        if on && !interrupt.active {
+            interrupt.owner = if INTIDS[which] < 32 { owner } else { interrupt.target };
+        }
+        interrupt.active = on;
+        interrupt.hw_active &= on;
+    }
+
+    fn configure(&mut self, writer: usize, which: usize, edge: bool) {
+        let intid = INTIDS[which];
+        let base = if intid < 32 { sgi_frame(writer) } else { DIST };
+        let address = base + 0xc00 + u64::from(intid / 16 * 4);
+        let mut word = self.read(writer, address);
+        let bit = 2 << (intid % 16 * 2);
+        word = if edge { word | bit } else { word & !bit };
+        self.write(writer, address, Width::Word, word);
+        self.interrupt(writer, which).edge = edge;
+        // A line that became one that counts, or no longer does, is looked at anew.
+        let interrupt = *self.interrupt(writer, which);
+        if intid != PPI_HARDWARE && intid != SPI_HARDWARE && interrupt.line {
+            let irq = Irq::new(intid).unwrap();
+            let kick = self.vgic.set_line(VcpuId(writer as u32), irq, false);
+            self.kick(kick);
+            self.interrupt(writer, which).line = false;
+        }
+    }
+
+    fn prioritise(&mut self, writer: usize, which: usize, level: u8) {
+        let interrupt = *self.interrupt(writer, which);
+        // One that waits in a list register keeps the priority it had.
+        if interrupt.pending() || interrupt.active || self.is_taken(INTIDS[which]) {
+            return;
+        }
+        let intid = INTIDS[which];
+        let base = if intid < 32 { sgi_frame(writer) } else { DIST };
+        let priority = 0x80 + 0x10 * level;
+        self.write(writer, base + 0x400 + u64::from(intid), Width::Byte, priority.into());
+        self.interrupt(writer, which).priority = priority;
+    }
+
+    fn unload_or_load(&mut self, vcpu: usize) {
+        let id = VcpuId(vcpu as u32);
+        let held = self.model[vcpu][1].stands_for_physical();
+        let mask = if held { 1 << PPI_HARDWARE } else { 0 };
+        self.loaded[vcpu] = !self.loaded[vcpu];
+        if self.loaded[vcpu] {
+            assert_eq!(self.vgic.load(id).0, mask);
+            self.ppi_active[vcpu] = held;
+            self.dirty[vcpu] = true;
+        } else {
+            let unloaded = self.vgic.unload(id, &mut self.cpus[vcpu]);
+            self.kick(unloaded.kick);
+            assert_eq!(unloaded.deactivate.0, mask);
+            self.ppi_active[vcpu] = false;
+            self.maintenance[vcpu] = Maintenance::empty();
+        }
+    }
+
+    fn compare(&mut self, reader: usize, owner: usize, active: bool) {
+        if !self.loaded[reader] {
+            return;
+        }
+        let offset = if active { 0x300 } else { 0x200 };
+        for (address, private) in [(sgi_frame(owner) + offset, true), (DIST + 4 + offset, false)] {
+            let value = self.read(reader, address);
+            for (which, intid) in INTIDS.into_iter().enumerate() {
+                if (intid < 32) == private {
+                    let interrupt = *self.interrupt(owner, which);
+                    let expected = if active { interrupt.active } else { interrupt.pending() };
+                    assert_eq!(value >> (intid % 32) & 1 != 0, expected, "INTID {intid}");
+                }
+            }
+        }
+    }
+
+    /// Compares what each vCPU is offered with what the model says it may take.
+    fn check(&mut self) {
+        for vcpu in 0..VCPUS {
+            if !self.loaded[vcpu] {
+                continue;
+            }
+            let running = self.cpus[vcpu].running().last().map_or(0x100, |(_, it)| (*it).into());
+            let mut may_take = Vec::new();
+            for (which, intid) in INTIDS.into_iter().enumerate() {
+                let interrupt = *self.interrupt(vcpu, which);
+                let mine = intid < 32 || interrupt.target == vcpu;
+                if mine
+                    && self.on
+                    && interrupt.pending()
+                    && interrupt.enabled
+                    && !interrupt.active
+                    && u16::from(interrupt.priority) < running
+                {
+                    may_take.push((interrupt.priority, intid));
+                }
+            }
+            let best = may_take.iter().map(|(priority, _)| *priority).min();
+            may_take.retain(|(priority, _)| Some(*priority) == best);
+            let offered = self.cpus[vcpu].clone().acknowledge().map(Irq::intid);
+            match offered {
+                None => assert!(may_take.is_empty(), "vCPU {vcpu} is not offered {may_take:?}"),
+                Some(intid) => assert!(
+                    may_take.iter().any(|(_, it)| *it == intid),
+                    "vCPU {vcpu} is offered INTID {intid}, not one of {may_take:?}"
+                ),
+            }
+            let held = self.model[vcpu][1].stands_for_physical();
+            assert_eq!(self.ppi_active[vcpu], held, "the physical PPI of {vcpu}");
+        }
+        // A vCPU that is not loaded cannot take its interrupts back, but nothing is lost with it.
+        assert_eq!(self.spi_active, self.model[0][4].stands_for_physical(), "the physical SPI");
+    }
+}
+
+fn sgi_frame(vcpu: usize) -> u64 {
+    REDIST + 0x2_0000 * vcpu as u64 + 0x1_0000
+}
+
+proptest! {
+    #[test]
+    fn the_controller_behaves_as_the_architecture_says(
+        list_registers in prop_oneof![2..5_usize, PLENTY..PLENTY + 1],
+        steps in proptest::collection::vec(step(), 1..120),
+    ) {
+        let mut bench = Bench::new(list_registers);
+        for step in steps {
+            bench.step(step);
+        }
+    }
+}
