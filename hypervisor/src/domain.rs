@@ -3,6 +3,8 @@
 pub mod complaints;
 pub mod create;
 pub mod destroy;
+pub mod dom0_layout;
+pub mod dom0_tree;
 pub mod memory;
 pub mod runstate;
 pub mod time;

@@ -24,6 +24,8 @@ pub struct HostTree {
     pub memory: Vec<Region>,
     /// Parts of RAM that something else uses: the reservation block and `/reserved-memory`.
     pub reserved: Vec<Region>,
+    /// Those of them that `/reserved-memory` names; Dom0's drivers may use them.
+    pub reserved_memory: Vec<Region>,
     /// The processors, in the tree's order.
     pub cpus: Vec<Processor>,
     /// The interrupt controller.

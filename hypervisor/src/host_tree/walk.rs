@@ -47,6 +47,7 @@ struct Walk {
     controllers: BTreeMap<u32, Controller>,
     memory: Vec<Region>,
     reserved: Vec<Region>,
+    reserved_memory: Vec<Region>,
     cpus: Vec<Processor>,
     gic: Option<Gic>,
     timer: Option<Timer>,
@@ -68,6 +69,7 @@ pub(super) fn read(checked: dtoolkit::fdt::Fdt<'_>) -> Result<HostTree, TreeErro
             .memory_reservations()
             .filter_map(|reservation| Region::new(reservation.address(), reservation.size()))
             .collect(),
+        reserved_memory: Vec::new(),
         cpus: Vec::new(),
         gic: None,
         timer: None,
@@ -82,7 +84,7 @@ pub(super) fn read(checked: dtoolkit::fdt::Fdt<'_>) -> Result<HostTree, TreeErro
         let path = format!("/{}", child.name);
         match child.name {
             "cpus" => walk.processors(child),
-            "reserved-memory" => walk.reserved(child, &bus),
+            "reserved-memory" => walk.reserved_memory(child, &bus),
             "chosen" | "aliases" => {}
             _ => walk.node(child, &path, &bus, parent),
         }
@@ -99,7 +101,8 @@ pub(super) fn read(checked: dtoolkit::fdt::Fdt<'_>) -> Result<HostTree, TreeErro
     }
     Ok(HostTree {
         memory,
-        reserved: region::merge(walk.reserved),
+        reserved: region::merge([walk.reserved, walk.reserved_memory.clone()].concat()),
+        reserved_memory: region::merge(walk.reserved_memory),
         cpus: walk.cpus,
         gic: walk.gic.ok_or(TreeError::NoGic)?,
         timer: walk.timer.ok_or(TreeError::NoTimer)?,
@@ -248,10 +251,10 @@ impl Walk {
         found
     }
 
-    fn reserved(&mut self, parent: Node<'_, '_>, bus: &Bus<'_>) {
+    fn reserved_memory(&mut self, parent: Node<'_, '_>, bus: &Bus<'_>) {
         let below = bus.below(parent);
         for child in parent.children().filter(|child| node::is_available(*child)) {
-            self.reserved.extend(below.regions(child, "reg"));
+            self.reserved_memory.extend(below.regions(child, "reg"));
         }
     }
 
