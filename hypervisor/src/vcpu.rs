@@ -72,7 +72,9 @@ impl Runner {
             if self.running {
                 self.enter();
             } else {
-                hv_arch::power::wait_for_interrupt();
+                if !self.hv.scrub_some() {
+                    hv_arch::power::wait_for_interrupt();
+                }
                 self.take_interrupts();
             }
         }

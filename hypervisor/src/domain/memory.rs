@@ -12,11 +12,14 @@ use hv_core::evtchn::Virq;
 use hv_core::frames::{Contents, Frames, FramesError, Put};
 use hv_core::memory::FrameMemory;
 use hv_core::p2m::{Kind, P2mError, Released, Run, TableFrames};
+use hv_core::time::Nanos;
 
 /// Entries that are written before a lock is given up for a moment.
 const ENTRIES_AT_ONCE: u32 = 512;
 /// Blocks that are scrubbed while nobody needs them have 2^6 frames: some 20 µs of work.
 const SCRUB_ORDER: u8 = 6;
+/// Until then the machine is left to Dom0's first steps.
+const SCRUB_FROM: Nanos = Nanos::from_millis(2000);
 
 /// Frames for translation tables, taken one by one from among all.
 #[derive(Clone, Copy, Debug)]
@@ -193,6 +196,9 @@ impl Hypervisor {
 
     /// Scrubs a little free memory, for a processor with nothing else to do; says if there was any.
     pub fn scrub_some(&self) -> bool {
+        if self.machine.now() < SCRUB_FROM {
+            return false;
+        }
         let Some(mut block) = self.frames.lock().take_dirty(SCRUB_ORDER) else { return false };
         while let Some(frame) = block.next_to_scrub() {
             if self.machine.interrupt_pending() {
@@ -215,4 +221,45 @@ impl Hypervisor {
 
 fn frames_of(first: Mfn, count: u64) -> impl Iterator<Item = Mfn> {
     (0..count).filter_map(move |past| first.checked_add(past))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+    use core::sync::atomic::Ordering;
+    use hv_core::ids::DomId;
+
+    #[test]
+    fn idle_processors_scrub_free_memory_bit_by_bit() {
+        let fixture = Fixture::new();
+        let hv = &fixture.hv;
+        assert!(!hv.scrub_some(), "not while the machine starts");
+        hv.machine.clock.store(SCRUB_FROM.0, Ordering::Relaxed);
+        let dirty = hv.frames.lock().dirty();
+        assert!(hv.scrub_some());
+        assert_eq!(hv.frames.lock().dirty(), dirty - (1 << SCRUB_ORDER));
+        hv.machine.interrupted.store(true, Ordering::Relaxed);
+        assert!(hv.scrub_some());
+        assert_eq!(hv.frames.lock().dirty(), dirty - (1 << SCRUB_ORDER), "interrupts go first");
+        hv.machine.interrupted.store(false, Ordering::Relaxed);
+        while hv.scrub_some() {}
+        assert_eq!(hv.frames.lock().dirty(), 0);
+    }
+
+    #[test]
+    fn only_memory_of_its_own_can_be_held() {
+        let fixture = Fixture::new();
+        let guest = fixture.domain(DomId(1));
+        let dom0 = fixture.existing(0);
+        let gfn = Gfn::new(5);
+        assert!(fixture.hv.hold_page(&guest, gfn).is_err());
+        let frame = Mfn::new(crate::fixture::DOM0_RAM);
+        fixture.hv.frames.lock().get(frame, dom0.id).unwrap();
+        fixture.hv.map_frames(&guest, gfn, frame, 1, Kind::ForeignRw).unwrap();
+        assert!(fixture.hv.hold_page(&guest, gfn).is_err(), "another's");
+        fixture.hv.map_frames(&guest, gfn, Mfn::new(0x900), 1, Kind::Device).unwrap();
+        assert!(fixture.hv.hold_page(&guest, gfn).is_err(), "a device");
+        assert!(fixture.hv.hold_page(&guest, Gfn::new(u64::MAX)).is_err());
+    }
 }
