@@ -2,6 +2,7 @@
 //!
 //! After each step a vCPU that is loaded must be offered the most urgent interrupt it may take, and no
 //! other; a physical interrupt must be active for exactly as long as a virtual one stands for it.
+#![expect(clippy::indexing_slicing, reason = "vCPUs and interrupts are in range as generated")]
 
 use hv_core::{
     addr::GuestAddr,
@@ -121,7 +122,7 @@ impl Bench {
         };
         let mut vgic = Vgic::new(VgicConfig { vcpus: 2, spis: 32, layout });
         for intid in [PPI_HARDWARE, SPI_HARDWARE] {
-            let _ = vgic.assign_hardware(Irq::new(intid).unwrap());
+            let _ = vgic.assign_hardware(irq(intid));
         }
         let mut bench = Self {
             vgic,
@@ -135,7 +136,7 @@ impl Bench {
             spi_active: false,
         };
         for vcpu in 0..VCPUS {
-            assert_eq!(bench.vgic.load(VcpuId(vcpu as u32)).0, 0);
+            assert_eq!(bench.vgic.load(id(vcpu)).0, 0);
             bench.model[vcpu][0].edge = true;
             for which in 0..INTIDS.len() {
                 bench.step(Step::Enable { writer: vcpu, owner: vcpu, which, on: true });
@@ -184,8 +185,8 @@ impl Bench {
     }
 
     fn write(&mut self, writer: usize, address: u64, width: Width, value: u64) {
-        let location = self.vgic.locate(GuestAddr::new(address)).unwrap();
-        let id = VcpuId(writer as u32);
+        let location = self.vgic.locate(GuestAddr::new(address)).expect("it is the controller's");
+        let id = id(writer);
         let work = self.vgic.write(id, location, width, value, &mut self.cpus[writer]);
         self.work(writer, work);
     }
@@ -198,9 +199,9 @@ impl Bench {
     }
 
     fn read(&mut self, reader: usize, address: u64) -> u64 {
-        let location = self.vgic.locate(GuestAddr::new(address)).unwrap();
+        let location = self.vgic.locate(GuestAddr::new(address)).expect("it is the controller's");
         for _ in 0..4 {
-            let id = VcpuId(reader as u32);
+            let id = id(reader);
             let read = self.vgic.read(id, location, Width::Word, &mut self.cpus[reader]);
             self.dirty[reader] |= self.vgic.needs_fill(id);
             match read {
@@ -225,7 +226,7 @@ impl Bench {
             let due = |vcpu: &usize| self.loaded[*vcpu] && (self.dirty[*vcpu] || calls(*vcpu));
             let Some(vcpu) = (0..VCPUS).find(due) else { return };
             self.dirty[vcpu] = false;
-            let filled = self.vgic.fill(VcpuId(vcpu as u32), &mut self.cpus[vcpu]);
+            let filled = self.vgic.fill(id(vcpu), &mut self.cpus[vcpu]);
             self.maintenance[vcpu] = filled.maintenance;
             self.kick(filled.kick);
         }
@@ -247,8 +248,8 @@ impl Bench {
         }
         match step {
             Step::Inject { vcpu, which } => {
-                let irq = Irq::new(INTIDS[which]).unwrap();
-                let kick = self.vgic.inject(VcpuId(vcpu as u32), irq);
+                let irq = irq(INTIDS[which]);
+                let kick = self.vgic.inject(id(vcpu), irq);
                 self.kick(kick);
                 self.interrupt(vcpu, which).latch = true;
             }
@@ -257,8 +258,8 @@ impl Bench {
                 if [PPI_HARDWARE, SPI_HARDWARE].contains(&INTIDS[which]) {
                     return;
                 }
-                let irq = Irq::new(INTIDS[which]).unwrap();
-                let kick = self.vgic.set_line(VcpuId(vcpu as u32), irq, high);
+                let irq = irq(INTIDS[which]);
+                let kick = self.vgic.set_line(id(vcpu), irq, high);
                 self.kick(kick);
                 let interrupt = self.interrupt(vcpu, which);
                 interrupt.latch |= high && !interrupt.line && interrupt.edge;
@@ -267,7 +268,7 @@ impl Bench {
             Step::Physical { vcpu, which } => self.physical(vcpu, which),
             Step::Sgi { from, mask } => {
                 let request = SgiRequest::decode(1 << 24 | u64::from(mask));
-                let kick = self.vgic.send_sgi(VcpuId(from as u32), request);
+                let kick = self.vgic.send_sgi(id(from), request);
                 self.kick(kick);
                 for vcpu in (0..VCPUS).filter(|vcpu| mask >> vcpu & 1 != 0) {
                     self.interrupt(vcpu, 0).latch = true;
@@ -309,8 +310,8 @@ impl Bench {
             return;
         }
         *active = true;
-        let irq = Irq::new(INTIDS[which]).unwrap();
-        let work = self.vgic.inject_hardware(VcpuId(vcpu as u32), irq);
+        let irq = irq(INTIDS[which]);
+        let work = self.vgic.inject_hardware(id(vcpu), irq);
         assert!(work.hardware.is_nothing());
         self.kick(work.kick);
         let interrupt = self.interrupt(vcpu, which);
@@ -323,7 +324,7 @@ impl Bench {
             return;
         }
         let Some(irq) = self.cpus[vcpu].acknowledge() else { return };
-        let which = INTIDS.iter().position(|intid| *intid == irq.intid()).unwrap();
+        let which = place(irq);
         let interrupt = self.interrupt(vcpu, which);
         interrupt.latch = false;
         interrupt.active = true;
@@ -336,7 +337,7 @@ impl Bench {
             return;
         }
         let Some(irq) = self.cpus[vcpu].end() else { return };
-        let which = INTIDS.iter().position(|intid| *intid == irq.intid()).unwrap();
+        let which = place(irq);
         let interrupt = self.interrupt(vcpu, which);
         if interrupt.active && interrupt.owner == vcpu {
             interrupt.active = false;
@@ -381,8 +382,8 @@ impl Bench {
         // A line that became one that counts, or no longer does, is looked at anew.
         let interrupt = *self.interrupt(writer, which);
         if intid != PPI_HARDWARE && intid != SPI_HARDWARE && interrupt.line {
-            let irq = Irq::new(intid).unwrap();
-            let kick = self.vgic.set_line(VcpuId(writer as u32), irq, false);
+            let irq = irq(intid);
+            let kick = self.vgic.set_line(id(writer), irq, false);
             self.kick(kick);
             self.interrupt(writer, which).line = false;
         }
@@ -402,7 +403,7 @@ impl Bench {
     }
 
     fn unload_or_load(&mut self, vcpu: usize) {
-        let id = VcpuId(vcpu as u32);
+        let id = id(vcpu);
         let held = self.model[vcpu][1].stands_for_physical();
         let mask = if held { 1 << PPI_HARDWARE } else { 0 };
         self.loaded[vcpu] = !self.loaded[vcpu];
@@ -473,6 +474,18 @@ impl Bench {
         // A vCPU that is not loaded cannot take its interrupts back, but nothing is lost with it.
         assert_eq!(self.spi_active, self.model[0][4].stands_for_physical(), "the physical SPI");
     }
+}
+
+fn irq(intid: u32) -> Irq {
+    Irq::new(intid).expect("the model's interrupts exist")
+}
+
+fn id(vcpu: usize) -> VcpuId {
+    VcpuId(u32::try_from(vcpu).expect("there are two"))
+}
+
+fn place(irq: Irq) -> usize {
+    INTIDS.iter().position(|intid| *intid == irq.intid()).expect("only the model's are injected")
 }
 
 fn sgi_frame(vcpu: usize) -> u64 {

@@ -185,3 +185,135 @@ fn write_vgic(caller: &Caller<'_>, at: Location, width: Width, value: u64) {
     // Under the lock, so that two processors' changes reach the physical interrupts in this order.
     caller.hv.carry_out(caller.domain, work);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+    use crate::machine::GuestSpace;
+    use crate::trap::abort;
+    use hv_core::exit::{Access, Fault, FaultAddress};
+    use hv_core::ids::{DomId, VcpuId};
+
+    const DISTRIBUTOR: u64 = 0x300_1000;
+    const REDISTRIBUTOR: u64 = 0x302_0000;
+    const VECTORS: u64 = 0x8_0000;
+    const IL: u64 = 1 << 25;
+
+    fn abort(address: u64, write: bool, access: Option<Access>) -> DataAbort {
+        DataAbort {
+            virtual_address: address,
+            address: FaultAddress::Known(GuestAddr::new(address)),
+            fault: Fault::Translation,
+            write,
+            on_walk: false,
+            cache_maintenance: false,
+            access,
+        }
+    }
+
+    fn described(register: u8, width: Width) -> Option<Access> {
+        let register = Register::new(register);
+        Some(Access { transfer: Transfer { register, width, sign_extend: false, wide: false } })
+    }
+
+    /// Has a guest take `abort` at an instruction with encoding `word`.
+    fn trap(context: &mut VcpuContext, word: u32, abort: DataAbort) {
+        let fixture = Fixture::new();
+        let domain = fixture.domain(DomId(1));
+        context.set_pc(fixture.put(0, &word));
+        context.set_vbar_el1(VECTORS);
+        fixture.call(&domain, |caller| abort::data(caller, context, abort, IL));
+    }
+
+    #[test]
+    fn a_described_read_puts_the_value_in_its_register_and_goes_on() {
+        let mut context = VcpuContext::default();
+        trap(&mut context, 0, abort(DISTRIBUTOR + 0xffe8, false, described(5, Width::Word)));
+        assert_eq!(context.gpr(5), 0x30);
+        assert_eq!(context.pc(), GuestSpace::BASE + 4);
+    }
+
+    #[test]
+    fn an_indexed_read_is_decoded_and_moves_its_base() {
+        let mut context = VcpuContext::default();
+        context.set_gpr(2, DISTRIBUTOR + 0xffe8);
+        let ldr_w1_x2_post_4 = 0xb840_4441;
+        trap(&mut context, ldr_w1_x2_post_4, abort(DISTRIBUTOR + 0xffe8, false, None));
+        assert_eq!((context.gpr(1), context.gpr(2)), (0x30, DISTRIBUTOR + 0xffec));
+        assert_eq!(context.pc(), GuestSpace::BASE + 4);
+    }
+
+    #[test]
+    fn a_pair_reads_two_registers_and_uses_the_right_stack_pointer() {
+        let mut context = VcpuContext::default();
+        context.set_spsr(5);
+        context.set_sp_el1(REDISTRIBUTOR + 8);
+        context.set_sp_el0(0x1234);
+        let ldp_w0_w1_sp_post_8 = 0x28c1_07e0;
+        trap(&mut context, ldp_w0_w1_sp_post_8, abort(REDISTRIBUTOR + 8, false, None));
+        assert_eq!((context.gpr(0), context.gpr(1)), (0, 0));
+        assert_eq!((context.sp_el1(), context.sp_el0()), (REDISTRIBUTOR + 16, 0x1234));
+        assert_eq!(context.pc(), GuestSpace::BASE + 4);
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_gets_the_hardwares_exception() {
+        let mut context = VcpuContext::default();
+        context.set_spsr(5);
+        context.set_gpr(1, DISTRIBUTOR);
+        let ldxr_w0_x1 = 0x885f_7c20;
+        trap(&mut context, ldxr_w0_x1, abort(DISTRIBUTOR, false, None));
+        assert_eq!(context.pc(), VECTORS + 0x200);
+        assert_eq!((context.far_el1(), context.esr_el1()), (DISTRIBUTOR, 0x9600_0010));
+        assert_eq!(context.elr_el1(), GuestSpace::BASE);
+    }
+
+    #[test]
+    fn a_base_that_does_not_lead_to_the_fault_is_not_followed() {
+        let mut context = VcpuContext::default();
+        context.set_spsr(5);
+        context.set_gpr(2, 0x5555);
+        let ldr_w1_x2_post_4 = 0xb840_4441;
+        trap(&mut context, ldr_w1_x2_post_4, abort(DISTRIBUTOR, false, None));
+        assert_eq!((context.pc(), context.gpr(2)), (VECTORS + 0x200, 0x5555));
+    }
+
+    #[test]
+    fn an_address_where_nothing_is_gets_the_hardwares_exception() {
+        let mut context = VcpuContext::default();
+        trap(&mut context, 0, abort(0xdead_0000, true, described(0, Width::Word)));
+        assert_eq!(context.pc(), VECTORS + 0x400);
+        assert_eq!((context.far_el1(), context.esr_el1()), (0xdead_0000, 0x9200_0050));
+    }
+
+    #[test]
+    fn an_access_to_memory_that_is_there_by_now_runs_again() {
+        let fixture = Fixture::new();
+        let dom0 = fixture.existing(0);
+        let mut context = VcpuContext::default();
+        context.set_pc(0x77);
+        let abort = abort(crate::fixture::DOM0_RAM << 12, true, described(0, Width::Word));
+        fixture.call(&dom0, |caller| abort::data(caller, &mut context, abort, IL));
+        assert_eq!((context.pc(), context.esr_el1()), (0x77, 0));
+    }
+
+    #[test]
+    fn a_write_that_makes_an_interrupt_deliverable_has_the_list_registers_filled() {
+        let fixture = Fixture::new();
+        let domain = fixture.domain(DomId(1));
+        let vcpu = domain.vcpu(VcpuId(0)).unwrap();
+        vcpu.refill.store(false, Ordering::SeqCst);
+        let mut context = VcpuContext::default();
+        let mut write = |address, value| {
+            context.set_gpr(3, value);
+            let abort = abort(address, true, described(3, Width::Word));
+            fixture.call(&domain, |caller| abort::data(caller, &mut context, abort, IL));
+        };
+        write(DISTRIBUTOR, 0x12);
+        write(REDISTRIBUTOR + 0x1_0100, 1 << 5);
+        assert!(!vcpu.refill.load(Ordering::SeqCst));
+        write(REDISTRIBUTOR + 0x1_0200, 1 << 5);
+        assert!(vcpu.refill.load(Ordering::SeqCst));
+    }
+}

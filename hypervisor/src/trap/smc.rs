@@ -75,3 +75,79 @@ impl Hypervisor {
         TurnedOn::Yes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+    use hv_core::ids::DomId;
+
+    const CPU_ON: u64 = 0xc400_0003;
+
+    fn call(fixture: &Fixture, domain: &alloc::sync::Arc<Domain>, arguments: [u64; 4]) -> u64 {
+        let mut context = VcpuContext::default();
+        for (number, value) in arguments.into_iter().enumerate() {
+            context.set_gpr(number, value);
+        }
+        fixture.call(domain, |caller| handle(caller, &mut context));
+        context.gpr(0)
+    }
+
+    #[test]
+    fn a_processor_is_turned_on_once_where_it_was_asked_to() {
+        let fixture = Fixture::new();
+        let domain = fixture.domain(DomId(1));
+        let on = [CPU_ON, 1, 0x4000_0000, 0x77];
+        assert_eq!(call(&fixture, &domain, on), vpsci::SUCCESS);
+        assert_eq!(call(&fixture, &domain, on), vpsci::ALREADY_ON);
+        let vcpu = domain.vcpu(VcpuId(1)).unwrap();
+        let context = vcpu.context.lock();
+        let context = context.as_deref().unwrap();
+        assert_eq!((context.pc(), context.gpr(0)), (0x4000_0000, 0x77));
+        assert_eq!((context.spsr(), context.sctlr_el1()), (0x3c5, 0x00c5_0078));
+        assert_eq!(context.vmpidr(), 0x8000_0001);
+    }
+
+    #[test]
+    fn a_processor_whose_registers_are_still_in_use_is_asked_for_again() {
+        let fixture = Fixture::new();
+        let domain = fixture.domain(DomId(1));
+        let taken = domain.vcpu(VcpuId(1)).unwrap().context.lock().take();
+        let mut context = VcpuContext::default();
+        context.set_pc(0x1004);
+        for (number, value) in [CPU_ON, 1, 0x4000_0000].into_iter().enumerate() {
+            context.set_gpr(number, value);
+        }
+        fixture.call(&domain, |caller| handle(caller, &mut context));
+        assert_eq!((context.pc(), context.gpr(0)), (0x1000, CPU_ON));
+        drop(taken);
+    }
+
+    #[test]
+    fn affinity_info_follows_turning_on_and_off() {
+        let fixture = Fixture::new();
+        let domain = fixture.domain(DomId(1));
+        let info = [0xc400_0004, 0, 0, 0];
+        assert_eq!(call(&fixture, &domain, info), 1);
+        assert_eq!(call(&fixture, &domain, [CPU_ON, 0, 0x4000_0000, 0]), vpsci::SUCCESS);
+        assert_eq!(call(&fixture, &domain, info), 0);
+        call(&fixture, &domain, [0x8400_0002, 0, 0, 0]);
+        assert_eq!(call(&fixture, &domain, info), 1);
+    }
+
+    #[test]
+    fn system_off_shuts_the_domain_down() {
+        let fixture = Fixture::new();
+        let domain = fixture.domain(DomId(1));
+        call(&fixture, &domain, [0x8400_0009, 0, 0, 0]);
+        assert_eq!(domain.life.lock().shutdown(), Some(ShutdownReason::REBOOT));
+    }
+
+    #[test]
+    fn the_hypervisor_answers_with_xens_identifier() {
+        let fixture = Fixture::new();
+        let domain = fixture.domain(DomId(1));
+        assert_eq!(call(&fixture, &domain, [0x8600_ff01, 0, 0, 0]), 0xdc12_18a7);
+        assert_eq!(call(&fixture, &domain, [0x8400_0050, 0, 0, 0]), vpsci::NOT_SUPPORTED);
+    }
+}

@@ -143,3 +143,95 @@ impl Hypervisor {
         self.set_timer(vcpu, TimerKind::Physical, deadline);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+    use core::sync::atomic::Ordering;
+    use hv_core::exit::{Register, SysReg};
+    use hv_core::ids::{DomId, VcpuId};
+
+    const IL: u64 = 1 << 25;
+    const KERNEL: u64 = 5;
+
+    struct Guest {
+        fixture: Fixture,
+        domain: alloc::sync::Arc<Domain>,
+        context: VcpuContext,
+    }
+
+    impl Guest {
+        fn new() -> Self {
+            let fixture = Fixture::new();
+            let domain = fixture.domain(DomId(1));
+            let mut context = VcpuContext::default();
+            context.set_spsr(KERNEL);
+            Self { fixture, domain, context }
+        }
+
+        fn access(&mut self, sysreg: SysReg, read: bool, value: u64) -> u64 {
+            self.context.set_gpr(4, value);
+            let access = RegisterAccess { sysreg, register: Register::new(4), read };
+            let context = &mut self.context;
+            self.fixture.call(&self.domain, |caller| handle(caller, context, access, IL));
+            self.context.gpr(4)
+        }
+
+        fn is_pending(&self, intid: u32) -> bool {
+            use hv_core::exit::Width;
+            use hv_core::vgic::MmioRead;
+            let mut vgic = self.domain.vgic.lock();
+            let at = vgic.locate(hv_core::addr::GuestAddr::new(0x303_0200)).unwrap();
+            let mut lists = self.fixture.hv.machine.lists();
+            let read = vgic.read(VcpuId(0), at, Width::Word, &mut lists);
+            matches!(read, MmioRead::Value(word) if word >> intid & 1 != 0)
+        }
+    }
+
+    #[test]
+    fn the_physical_timer_is_watched_and_raises_its_interrupt_when_due() {
+        let mut guest = Guest::new();
+        let [value, control] = [0, 1].map(|op2| SysReg::new(3, 3, 14, 2, op2));
+        guest.access(value, false, 1_000);
+        guest.access(control, false, 1);
+        assert!(!guest.is_pending(30));
+        assert_eq!(guest.fixture.hv.processors[0].timers.lock().next(), Nanos(1_000));
+        guest.fixture.hv.machine.clock.store(1_000, Ordering::Relaxed);
+        let vcpu = guest.domain.vcpu(VcpuId(0)).unwrap();
+        guest.fixture.hv.physical_timer_due(&guest.domain, vcpu, Nanos(1_000));
+        assert!(guest.is_pending(30));
+        assert_eq!(guest.access(control, true, 0), 0b101);
+        guest.access(control, false, 0b11);
+        assert!(!guest.is_pending(30));
+        assert_eq!(guest.context.pc(), 16);
+    }
+
+    #[test]
+    fn an_interrupt_to_oneself_becomes_pending() {
+        let mut guest = Guest::new();
+        guest.access(SysReg::new(3, 0, 12, 11, 5), false, 3 << 24 | 1);
+        assert!(guest.is_pending(3));
+    }
+
+    #[test]
+    fn an_unknown_register_is_an_undefined_instruction() {
+        let mut guest = Guest::new();
+        guest.context.set_vbar_el1(0x8000);
+        assert_eq!(guest.access(SysReg::new(3, 0, 15, 0, 0), true, 7), 7);
+        assert_eq!((guest.context.pc(), guest.context.esr_el1()), (0x8200, 0x200_0000));
+    }
+
+    #[test]
+    fn set_way_operations_watch_the_guests_caches_until_they_are_on() {
+        let mut guest = Guest::new();
+        guest.access(SysReg::new(1, 0, 7, 14, 2), false, 0);
+        assert!(guest.context.traps_memory_registers());
+        let sctlr = SysReg::new(3, 0, 1, 0, 0);
+        guest.access(sctlr, false, 1);
+        assert!(guest.context.traps_memory_registers());
+        guest.access(sctlr, false, 5);
+        assert!(!guest.context.traps_memory_registers());
+        assert_eq!(guest.context.sctlr_el1(), 5);
+    }
+}
