@@ -10,7 +10,6 @@ use crate::keys;
 use crate::machine::KICK;
 use crate::state::{Hypervisor, Processor};
 use crate::vcpu::Loaded;
-use core::sync::atomic::Ordering;
 use hv_arch::gic::{self, MAINTENANCE_IRQ, ThisCpuLists};
 use hv_arch::timer;
 use hv_core::evtchn::Virq;
@@ -30,10 +29,11 @@ pub fn take_all(hv: &Hypervisor, processor: &Processor, loaded: Option<&Loaded>)
             }
             timer::VIRTUAL_IRQ => virtual_timer(hv, loaded),
             MAINTENANCE_IRQ => {
-                if let Some(loaded) = loaded {
-                    loaded.vcpu().refill.store(true, Ordering::SeqCst);
+                // What it calls for has to be gone before it is ended, or it comes again at once.
+                match loaded {
+                    Some(loaded) => fill(hv, &loaded.domain, loaded.id),
+                    None => gic::set_maintenance(hv_core::vgic::Maintenance::empty()),
                 }
-                gic::set_maintenance(hv_core::vgic::Maintenance::empty());
                 gic::deactivate(irq);
             }
             irq if Some(irq) == hv.host.serial_irq => {
