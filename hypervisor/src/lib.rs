@@ -23,6 +23,8 @@ pub mod perform;
 pub mod range_set;
 pub mod region;
 pub mod state;
+#[cfg(test)]
+mod testbed;
 pub mod timer;
 pub mod trap;
 #[cfg(target_os = "none")]

@@ -65,3 +65,51 @@ fn read(caller: &Caller<'_>, count: u32, buffer: u64) -> Result<u64, Errno> {
     }
     Ok(u64::from(done))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::{REQUEST, Testbed};
+    use hypercall_abi::hypercall::CONSOLE_IO;
+
+    fn call(bed: &Testbed, caller: u16, command: u64, count: u64, buffer: u64) -> Outcome {
+        bed.call(caller, CONSOLE_IO, [command, count, buffer, 0, 0])
+    }
+
+    #[test]
+    fn dom0_writes_to_the_serial_port_and_a_guest_does_not() {
+        let bed = Testbed::new();
+        let text = [b'x'; 300];
+        bed.put(&text);
+        assert_eq!(call(&bed, 0, 0, 300, REQUEST), Outcome::Done(Ok(0)));
+        assert_eq!(*bed.hv.machine.serial.lock(), text);
+        assert_eq!(call(&bed, 1, 0, 300, REQUEST), Errno::EPERM.into());
+        assert_eq!(call(&bed, 0, 0, 1 << 31, 8), Errno::EFAULT.into());
+        assert_eq!(call(&bed, 0, 2, 1, REQUEST), Errno::ENOSYS.into());
+    }
+
+    #[test]
+    fn a_long_write_lets_interrupts_in() {
+        let bed = Testbed::new();
+        bed.interrupt(true);
+        let rest = call(&bed, 0, 0, 300, REQUEST);
+        assert_eq!(rest, Outcome::Again([0, 172, REQUEST + 128, 0, 0]));
+        assert_eq!(bed.hv.machine.serial.lock().len(), 128);
+    }
+
+    #[test]
+    fn what_cannot_be_handed_over_stays() {
+        let bed = Testbed::new();
+        for byte in *b"ls\r" {
+            let _ = bed.hv.console.typed(byte);
+        }
+        bed.write_protect(true);
+        assert_eq!(call(&bed, 0, 1, 16, REQUEST), Errno::EFAULT.into());
+        bed.write_protect(false);
+        assert_eq!(call(&bed, 0, 1, 2, REQUEST), Outcome::Done(Ok(2)));
+        assert_eq!(call(&bed, 0, 1, 16, REQUEST + 2), Outcome::Done(Ok(1)));
+        assert_eq!(call(&bed, 0, 1, 16, REQUEST + 3), Outcome::Done(Ok(0)));
+        assert_eq!(bed.reply::<[u8; 3]>(), *b"ls\r");
+        assert_eq!(call(&bed, 0, 1, 1 << 31, REQUEST), Errno::E2BIG.into());
+    }
+}

@@ -300,3 +300,6 @@ fn with_both<R>(
 fn hold(caller: &Caller<'_>, gfn: Gfn) -> Result<Mfn, Errno> {
     caller.hv.hold_ram(caller.domain, gfn, Access::Write).ok_or(Errno::EINVAL)
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,3 +129,6 @@ fn granter(caller: &Caller<'_>, dom: DomId) -> Result<Arc<Domain>, GrantError> {
         .map_err(|_| GrantError::PermissionDenied)?;
     Ok(granter)
 }
+
+#[cfg(test)]
+mod tests;

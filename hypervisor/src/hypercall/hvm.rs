@@ -83,3 +83,59 @@ const fn get_rule(index: u32) -> Rule {
         _ => Rule::Nobody,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::{REQUEST, Testbed};
+    use hypercall_abi::hypercall::HVM_OP;
+
+    const SELF: u16 = 0x7ff0;
+
+    fn set(bed: &Testbed, caller: u16, domid: u16, index: u32) -> Result<u64, Errno> {
+        let request = HvmParam { domid, index, value: 42, pad: 0 };
+        bed.op(caller, HVM_OP, abi::HVMOP_SET_PARAM, &request)
+    }
+
+    fn get(bed: &Testbed, caller: u16, domid: u16, index: u32) -> Result<u64, Errno> {
+        let request = HvmParam { domid, index, value: 1, pad: 0 };
+        bed.op(caller, HVM_OP, abi::HVMOP_GET_PARAM, &request)?;
+        Ok(bed.reply::<HvmParam>().value)
+    }
+
+    #[test]
+    fn dom0_sets_what_the_guest_reads() {
+        let bed = Testbed::new();
+        assert_eq!(get(&bed, 1, SELF, abi::HVM_PARAM_STORE_PFN), Ok(0), "unset ones are 0");
+        assert_eq!(set(&bed, 0, 1, abi::HVM_PARAM_STORE_PFN), Ok(0));
+        assert_eq!(get(&bed, 1, SELF, abi::HVM_PARAM_STORE_PFN), Ok(42));
+        assert_eq!(get(&bed, 2, SELF, abi::HVM_PARAM_STORE_PFN), Ok(0));
+        assert_eq!(set(&bed, 0, 1, abi::HVM_PARAM_MONITOR_RING_PFN), Ok(0));
+        let own = get(&bed, 1, SELF, abi::HVM_PARAM_MONITOR_RING_PFN);
+        assert_eq!(own, Err(Errno::EPERM));
+    }
+
+    #[test]
+    fn nobody_sets_its_own_and_guests_none_of_others() {
+        let bed = Testbed::new();
+        assert_eq!(set(&bed, 1, SELF, abi::HVM_PARAM_CALLBACK_IRQ), Err(Errno::EPERM));
+        assert_eq!(set(&bed, 0, SELF, abi::HVM_PARAM_CALLBACK_IRQ), Err(Errno::EPERM));
+        assert_eq!(set(&bed, 1, 2, abi::HVM_PARAM_STORE_PFN), Err(Errno::EPERM));
+        assert_eq!(get(&bed, 1, 2, abi::HVM_PARAM_STORE_PFN), Err(Errno::EPERM));
+        assert_eq!(get(&bed, 0, 50, abi::HVM_PARAM_STORE_PFN), Err(Errno::ESRCH));
+        for index in [3, 16, 19, 27, 38, 39, u32::MAX] {
+            assert_eq!(get(&bed, 0, 1, index), Err(Errno::EINVAL), "parameter {index}");
+            assert_eq!(set(&bed, 0, 1, index), Err(Errno::EINVAL), "parameter {index}");
+        }
+    }
+
+    #[test]
+    fn other_operations_are_refused() {
+        let bed = Testbed::new();
+        assert_eq!(bed.call(1, HVM_OP, [1, 0, 0, 0, 0]), Errno::EFAULT.into());
+        assert_eq!(bed.call(1, HVM_OP, [24, 0, 0, 0, 0]), Outcome::Done(Ok(0)));
+        assert_eq!(bed.call(1, HVM_OP, [24, REQUEST, 0, 0, 0]), Errno::EINVAL.into());
+        assert_eq!(bed.call(1, HVM_OP, [5, REQUEST, 0, 0, 0]), Errno::ENOSYS.into());
+        assert_eq!(bed.call(1, HVM_OP, [1 << 32, REQUEST, 0, 0, 0]), Errno::ENOSYS.into());
+    }
+}

@@ -55,3 +55,63 @@ fn entry(caller: &Caller<'_>, at: u64) -> Result<Entry, Errno> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::{REQUEST, Testbed};
+
+    fn call(op: u64, args: [u64; 6]) -> MulticallEntry {
+        MulticallEntry { op, args, result: 0xdead }
+    }
+
+    fn results(bed: &Testbed, count: u64) -> Vec<u64> {
+        let list = Handle::<MulticallEntry>::from_register(REQUEST);
+        (0..count).map(|index| list.element(index).load(&bed.guest).unwrap().result).collect()
+    }
+
+    #[test]
+    fn each_call_gets_its_result() {
+        let bed = Testbed::new();
+        bed.put(&[
+            call(hypercall::XEN_VERSION, [0; 6]),
+            call(hypercall::EVENT_CHANNEL_OP, [4, 8, 0, 0, 0, 0]),
+            call(hypercall::MULTICALL, [REQUEST, 1, 0, 0, 0, 0]),
+            call(9999, [0; 6]),
+        ]);
+        let outcome = bed.call(1, hypercall::MULTICALL, [REQUEST, 4, 0, 0, 0]);
+        assert_eq!(outcome, Outcome::Done(Ok(0)));
+        let error = |errno: Errno| errno.to_register().cast_unsigned();
+        let expected = [0x4_0014, error(Errno::EFAULT), error(Errno::EINVAL), error(Errno::ENOSYS)];
+        assert_eq!(results(&bed, 4), expected);
+    }
+
+    #[test]
+    fn it_stops_between_calls_and_within_one() {
+        let bed = Testbed::new();
+        bed.put(&[
+            call(hypercall::XEN_VERSION, [0; 6]),
+            call(hypercall::CONSOLE_IO, [0, 300, REQUEST, 0, 0, 0]),
+        ]);
+        bed.interrupt(true);
+        let first = bed.call(0, hypercall::MULTICALL, [REQUEST, 2, 0, 0, 0]);
+        assert_eq!(first, Outcome::Again([REQUEST + 64, 1, 0, 0, 0]));
+        let second = bed.call(0, hypercall::MULTICALL, [REQUEST + 64, 1, 0, 0, 0]);
+        assert_eq!(second, Outcome::Again([REQUEST + 64, 1, 0, 0, 0]));
+        let entry = Handle::<MulticallEntry>::from_register(REQUEST + 64).load(&bed.guest);
+        assert_eq!(entry.unwrap().args, [0, 172, REQUEST + 128, 0, 0, 0]);
+        bed.interrupt(false);
+        let third = bed.call(0, hypercall::MULTICALL, [REQUEST + 64, 1, 0, 0, 0]);
+        assert_eq!(third, Outcome::Done(Ok(0)));
+        assert_eq!(bed.hv.machine.serial.lock().len(), 300);
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_ends_it() {
+        let bed = Testbed::new();
+        let outcome = bed.call(1, hypercall::MULTICALL, [8, 1, 0, 0, 0]);
+        assert_eq!(outcome, Errno::EFAULT.into());
+        let outcome = bed.call(1, hypercall::MULTICALL, [8, 0, 0, 0, 0]);
+        assert_eq!(outcome, Outcome::Done(Ok(0)));
+    }
+}

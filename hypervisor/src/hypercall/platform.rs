@@ -41,3 +41,50 @@ fn set_time(caller: &Caller<'_>, request: SetTime64) -> Result<(), Errno> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::Testbed;
+    use hv_core::addr::MachineAddr;
+    use hv_core::memory::FrameMemory;
+    use hypercall_abi::hypercall::PLATFORM_OP;
+    use zerocopy::IntoBytes;
+
+    fn request(time: SetTime64) -> PlatformOp {
+        let mut payload = [0; 128];
+        payload[..24].copy_from_slice(time.as_bytes());
+        PlatformOp { cmd: XENPF_SETTIME64, interface_version: XENPF_INTERFACE_VERSION, payload }
+    }
+
+    fn call(bed: &Testbed, caller: u16, request: &PlatformOp) -> Outcome {
+        bed.put(request);
+        bed.call(caller, PLATFORM_OP, [crate::testbed::REQUEST, 0, 0, 0, 0])
+    }
+
+    #[test]
+    fn the_time_dom0_sets_reaches_every_domain() {
+        let bed = Testbed::new();
+        let time = SetTime64 { secs: 1_000, nsecs: 5, mbz: 0, system_time: 2_000_000_005 };
+        assert_eq!(call(&bed, 0, &request(time)), Outcome::Done(Ok(0)));
+        for domain in 0..3 {
+            let shared = bed.domain(domain).shared_info.raw();
+            assert_eq!(bed.memory().load_u32(MachineAddr::new(shared + 1076)), 998);
+            assert_eq!(bed.memory().load_u32(MachineAddr::new(shared + 1072)) % 2, 0);
+        }
+    }
+
+    #[test]
+    fn others_and_other_operations_are_refused() {
+        let bed = Testbed::new();
+        let good = request(SetTime64::default());
+        assert_eq!(call(&bed, 1, &good), Errno::EPERM.into());
+        let old = PlatformOp { interface_version: 1, ..good };
+        assert_eq!(call(&bed, 1, &old), Errno::EACCES.into());
+        assert_eq!(call(&bed, 0, &PlatformOp { cmd: 17, ..good }), Errno::ENOSYS.into());
+        let odd = request(SetTime64 { mbz: 1, ..Default::default() });
+        assert_eq!(call(&bed, 0, &odd), Errno::EINVAL.into());
+        let outcome = bed.call(0, PLATFORM_OP, [8, 0, 0, 0, 0]);
+        assert_eq!(outcome, Errno::EFAULT.into());
+    }
+}

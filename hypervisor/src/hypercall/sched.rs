@@ -155,3 +155,139 @@ fn pin_override(caller: &Caller<'_>, argument: u64) -> Result<(), Errno> {
         Err(Errno::EINVAL)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::{REQUEST, Testbed};
+    use core::sync::atomic::Ordering;
+    use hv_core::ids::VcpuId;
+    use hv_core::sched::Hold;
+    use hypercall_abi::event_channel::{EVTCHNOP_ALLOC_UNBOUND, EvtchnAllocUnbound};
+    use hypercall_abi::hypercall::{EVENT_CHANNEL_OP, SCHED_OP};
+
+    const SELF: u16 = 0x7ff0;
+    const PORTS: u64 = REQUEST + 0x200;
+
+    fn poll(bed: &Testbed, nr_ports: u32, timeout: u64) -> Result<u64, Errno> {
+        let request = SchedPoll { ports: PORTS, nr_ports, timeout, pad: 0 };
+        bed.op(1, SCHED_OP, abi::SCHEDOP_POLL, &request)
+    }
+
+    fn open(bed: &Testbed) -> u32 {
+        let request = EvtchnAllocUnbound { dom: SELF, remote_dom: 0, port: 0 };
+        bed.op(1, EVENT_CHANNEL_OP, EVTCHNOP_ALLOC_UNBOUND, &request).unwrap();
+        bed.reply::<EvtchnAllocUnbound>().port
+    }
+
+    fn is_blocked(bed: &Testbed) -> bool {
+        let domain = bed.domain(1);
+        let vcpu = domain.vcpu(VcpuId(0)).unwrap();
+        bed.hv.scheduler.lock().holds(vcpu.sched).contains(Hold::BLOCKED)
+    }
+
+    #[test]
+    fn a_shutdown_stops_the_domain_and_keeps_its_reason() {
+        let bed = Testbed::new();
+        let request = SchedShutdown { reason: 0x1_01 };
+        assert_eq!(bed.op(1, SCHED_OP, abi::SCHEDOP_SHUTDOWN, &request), Ok(0));
+        let reason = bed.domain(1).life.lock().shutdown();
+        assert_eq!(reason, Some(ShutdownReason::REBOOT), "a reason is a byte");
+        assert_eq!(bed.domain(2).life.lock().shutdown(), None);
+    }
+
+    #[test]
+    fn only_dom0_shuts_others_down() {
+        let bed = Testbed::new();
+        let request = SchedRemoteShutdown { domain_id: 2, reason: 3, pad: 0 };
+        let shut = |caller| bed.op(caller, SCHED_OP, abi::SCHEDOP_REMOTE_SHUTDOWN, &request);
+        assert_eq!(shut(1), Err(Errno::EPERM));
+        assert_eq!(shut(0), Ok(0));
+        assert_eq!(bed.domain(2).life.lock().shutdown(), Some(ShutdownReason::CRASH));
+        let nobody = SchedRemoteShutdown { domain_id: 50, reason: 3, pad: 0 };
+        let outcome = bed.op(0, SCHED_OP, abi::SCHEDOP_REMOTE_SHUTDOWN, &nobody);
+        assert_eq!(outcome, Err(Errno::ESRCH));
+    }
+
+    #[test]
+    fn a_poll_waits_until_its_port_is_pending() {
+        let bed = Testbed::new();
+        let port = open(&bed);
+        bed.guest.write(PORTS, &port.to_le_bytes()).unwrap();
+        assert_eq!(poll(&bed, 1, 0), Ok(0));
+        assert!(is_blocked(&bed));
+        let domain = bed.domain(1);
+        assert!(domain.ports.lock().is_polling(VcpuId(0)));
+        let back = {
+            let dom0 = bed.domain(0);
+            let mut dom0 = dom0.ports.lock();
+            let mut guest = domain.ports.lock();
+            let peer = hv_core::evtchn::Peer::Other(&mut guest);
+            let (back, _) = dom0.bind_interdomain(bed.memory(), peer, port).unwrap();
+            back
+        };
+        let delivery = bed.domain(0).ports.lock().send(bed.memory(), back.number()).unwrap();
+        bed.hv.deliver(&bed.domain(0), delivery);
+        assert!(!is_blocked(&bed), "the event woke it");
+        assert_eq!(poll(&bed, 1, 0), Ok(0));
+        assert!(!is_blocked(&bed), "it is pending still");
+    }
+
+    #[test]
+    fn a_poll_ends_when_its_time_is_up() {
+        let bed = Testbed::new();
+        bed.guest.write(PORTS, &open(&bed).to_le_bytes()).unwrap();
+        assert_eq!(poll(&bed, 1, 5_000), Ok(0));
+        assert!(is_blocked(&bed));
+        let timer = bed.hv.processors[0].timers.lock().expired(Nanos(5_000)).unwrap();
+        bed.hv.timer_expired(timer, Nanos(5_000));
+        assert!(!is_blocked(&bed));
+        assert!(!bed.domain(1).ports.lock().is_polling(VcpuId(0)));
+    }
+
+    #[test]
+    fn polls_for_what_is_not_there_are_refused() {
+        let bed = Testbed::new();
+        assert_eq!(poll(&bed, 129, 0), Err(Errno::EINVAL));
+        assert_eq!(poll(&bed, u32::MAX, 0), Err(Errno::EINVAL));
+        bed.guest.write(PORTS, &77_u32.to_le_bytes()).unwrap();
+        assert_eq!(poll(&bed, 1, 0), Err(Errno::EINVAL));
+        let request = SchedPoll { ports: 8, nr_ports: 1, timeout: 0, pad: 0 };
+        assert_eq!(bed.op(1, SCHED_OP, abi::SCHEDOP_POLL, &request), Err(Errno::EFAULT));
+        assert!(!is_blocked(&bed));
+    }
+
+    #[test]
+    fn a_watchdog_that_is_not_fed_shuts_the_domain_down() {
+        let bed = Testbed::new();
+        let set = |id, timeout| {
+            bed.op(1, SCHED_OP, abi::SCHEDOP_WATCHDOG, &SchedWatchdog { id, timeout })
+        };
+        assert_eq!(set(1, 10), Err(Errno::EINVAL), "it is not in use");
+        assert_eq!(set(0, 10), Ok(1));
+        assert_eq!(set(0, 20), Ok(2));
+        assert_eq!(set(0, 20), Err(Errno::ENOSPC));
+        assert_eq!(set(3, 1), Err(Errno::EINVAL));
+        assert_eq!(set(u32::MAX, 1), Err(Errno::EINVAL));
+        assert_eq!(set(2, 0), Ok(0));
+        bed.hv.machine.clock.store(9 * NANOS_PER_SECOND, Ordering::Relaxed);
+        bed.hv.machine.cpu.store(1, Ordering::Relaxed);
+        assert_eq!(set(1, 10), Ok(0), "it is fed on another processor");
+        let late = Nanos(18 * NANOS_PER_SECOND);
+        assert_eq!(bed.hv.processors[0].timers.lock().expired(late), None);
+        let timer = bed.hv.processors[1].timers.lock().expired(late + Nanos(NANOS_PER_SECOND));
+        bed.hv.timer_expired(timer.unwrap(), late);
+        assert_eq!(bed.domain(1).life.lock().shutdown(), Some(ShutdownReason::WATCHDOG));
+    }
+
+    #[test]
+    fn unknown_commands_and_bad_pointers_are_refused() {
+        let bed = Testbed::new();
+        for command in [2, 3, 4, 5, 6] {
+            let outcome = bed.call(1, SCHED_OP, [command, 0, 0, 0, 0]);
+            assert_eq!(outcome, Outcome::Done(Err(Errno::EFAULT)), "command {command}");
+        }
+        assert_eq!(bed.call(1, SCHED_OP, [8, REQUEST, 0, 0, 0]), Errno::ENOSYS.into());
+        assert_eq!(bed.call(1, SCHED_OP, [7, REQUEST, 0, 0, 0]), Errno::EPERM.into());
+    }
+}

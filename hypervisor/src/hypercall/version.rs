@@ -134,3 +134,89 @@ fn varbuf(caller: &Caller<'_>, argument: u64, text: &str) -> Result<u64, Errno> 
     caller.guest.write(start, text.as_bytes())?;
     Ok(len)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::{REQUEST, Testbed};
+    use hypercall_abi::hypercall::XEN_VERSION;
+
+    fn ask(bed: &Testbed, caller: u16, command: u32, argument: u64) -> Result<u64, Errno> {
+        match bed.call(caller, XEN_VERSION, [u64::from(command), argument, 0, 0, 0]) {
+            Outcome::Done(result) => result,
+            Outcome::Again(_) => panic!("nothing interrupts"),
+        }
+    }
+
+    fn text_of(bed: &Testbed, len: usize) -> String {
+        let mut bytes = vec![0; len];
+        bed.guest.read(REQUEST, &mut bytes).unwrap();
+        let end = bytes.iter().position(|byte| *byte == 0).expect("the text ends");
+        String::from_utf8(bytes[..end].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_version_is_that_of_the_interface() {
+        let bed = Testbed::new();
+        assert_eq!(ask(&bed, 1, abi::XENVER_VERSION, 0), Ok(0x0004_0014));
+        assert_eq!(ask(&bed, 1, abi::XENVER_PAGESIZE, 0), Ok(4096));
+        assert_eq!(ask(&bed, 1, abi::XENVER_PAGESIZE, REQUEST), Err(Errno::EINVAL));
+        assert_eq!(ask(&bed, 1, abi::XENVER_CAPABILITIES, REQUEST), Ok(0));
+        assert!(text_of(&bed, 1024).split(' ').any(|word| word == "xen-3.0-aarch64"));
+        assert_eq!(ask(&bed, 1, abi::XENVER_EXTRAVERSION, REQUEST), Ok(0));
+        assert_eq!(text_of(&bed, 16), EXTRA_VERSION[..EXTRA_VERSION.len().min(15)]);
+    }
+
+    #[test]
+    fn features_are_those_of_a_translated_guest() {
+        let bed = Testbed::new();
+        let features = |caller, submap_idx| {
+            bed.put(&FeatureInfo { submap_idx, submap: 0 });
+            ask(&bed, caller, abi::XENVER_GET_FEATURES, REQUEST)?;
+            Ok(bed.reply::<FeatureInfo>().submap)
+        };
+        assert_eq!(features(1, 0), Ok(0x1_6005));
+        assert_eq!(features(0, 0), Ok(0x1_6805), "this Dom0 is not mapped one to one");
+        assert_eq!(features(1, 1), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn variable_texts_tell_their_length_first() {
+        let bed = Testbed::new();
+        let len = ask(&bed, 1, abi::XENVER_CAPABILITIES2, 0).unwrap();
+        assert_eq!(len, CAPABILITIES.len() as u64);
+        bed.put(&VarbufHeader { len: u32::try_from(len).unwrap() - 1 });
+        let short = ask(&bed, 1, abi::XENVER_CAPABILITIES2, REQUEST);
+        assert_eq!(short, Err(Errno::ENOBUFS));
+        bed.put(&VarbufHeader { len: 100 });
+        assert_eq!(ask(&bed, 1, abi::XENVER_CAPABILITIES2, REQUEST), Ok(len));
+        let mut bytes = vec![0; CAPABILITIES.len()];
+        bed.guest.read(REQUEST + 4, &mut bytes).unwrap();
+        assert_eq!(bytes, CAPABILITIES.as_bytes());
+    }
+
+    #[test]
+    fn the_command_line_is_dom0s_to_read() {
+        let bed = Testbed::new();
+        assert_eq!(ask(&bed, 1, abi::XENVER_COMMANDLINE2, 0), Err(Errno::EPERM));
+        assert_eq!(ask(&bed, 1, abi::XENVER_BUILD_ID, 0), Err(Errno::EPERM));
+        assert_eq!(ask(&bed, 0, abi::XENVER_BUILD_ID, 0), Err(Errno::ENODATA));
+        assert_eq!(ask(&bed, 1, abi::XENVER_COMMANDLINE, REQUEST), Ok(0));
+        assert_eq!(text_of(&bed, 16), DENIED);
+        assert_eq!(ask(&bed, 0, abi::XENVER_COMMANDLINE, REQUEST), Ok(0));
+        assert!(text_of(&bed, 1024).contains("dom0_mem="));
+        assert_ne!(ask(&bed, 0, abi::XENVER_COMMANDLINE2, 0), Ok(0));
+    }
+
+    #[test]
+    fn bad_pointers_and_unknown_questions_are_refused() {
+        let bed = Testbed::new();
+        for command in [1, 2, 3, 4, 5, 6, 8, 9] {
+            assert_eq!(ask(&bed, 1, command, 8), Err(Errno::EFAULT), "question {command}");
+        }
+        assert_eq!(ask(&bed, 1, abi::XENVER_CHANGESET2, 8), Err(Errno::EFAULT));
+        assert_eq!(ask(&bed, 1, 15, REQUEST), Err(Errno::ENOSYS));
+        assert_eq!(ask(&bed, 2, abi::XENVER_GUEST_HANDLE, REQUEST), Ok(0));
+        assert_eq!(bed.reply::<[u8; 16]>(), [2; 16]);
+    }
+}

@@ -23,3 +23,26 @@ pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     }
     Outcome::Done(Ok(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::Testbed;
+    use hypercall_abi::hypercall::VM_ASSIST;
+
+    #[test]
+    fn the_run_state_mark_is_turned_on_for_all_processors_and_off_again() {
+        let bed = Testbed::new();
+        let call = |command, kind| bed.call(1, VM_ASSIST, [command, kind, 0, 0, 0]);
+        let marks = || {
+            let domain = bed.domain(1);
+            domain.vcpus().iter().all(|vcpu| vcpu.marks_runstate.load(Ordering::SeqCst))
+        };
+        assert_eq!(call(0, 5), Outcome::Done(Ok(0)));
+        assert!(marks());
+        assert_eq!(call(1, 5), Outcome::Done(Ok(0)));
+        assert!(!marks());
+        assert_eq!(call(2, 5), Errno::ENOSYS.into());
+        assert_eq!(call(0, 4), Errno::EINVAL.into());
+    }
+}
