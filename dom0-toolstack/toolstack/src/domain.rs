@@ -83,6 +83,31 @@ pub fn rename(xen: &impl Xen, store: &Client, domain: DomId, name: &str) -> Resu
     })
 }
 
+/// Keeps a domain that stopped under another name and UUID, so that its own can be used again.
+pub fn preserve(
+    xen: &impl Xen,
+    store: &Client,
+    info: &DomainInfo,
+    name: &str,
+    new: Uuid,
+) -> Result<()> {
+    let (domain, old) = (info.domain, uuid(info));
+    rename(xen, store, domain, name)?;
+    store.transaction(|transaction| {
+        let (from, to) = (format!("/vm/{old}"), format!("/vm/{new}"));
+        store::directory(transaction, &to, &store::readable_by(domain))?;
+        for key in transaction.directory_or_empty(&from)? {
+            let value = transaction.read_string(&format!("{from}/{key}"))?;
+            let value = if key == "uuid" { new.to_string() } else { value };
+            transaction.write(&format!("{to}/{key}"), &value)?;
+        }
+        transaction.write(&format!("{}/vm", domain_path(domain)), &to)?;
+        Ok::<_, Error>(transaction.rm(&from)?)
+    })?;
+    userdata::rename(domain, old, new);
+    Ok(xen.set_handle(domain, *new.as_bytes())?)
+}
+
 /// Asks a guest to shut down or restart, and waits until it has read that.
 pub fn request(xen: &impl Xen, store: &Client, domain: DomId, request: Request) -> Result<()> {
     if domain == DomId::DOM0 {

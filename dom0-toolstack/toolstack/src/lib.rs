@@ -7,6 +7,7 @@ pub mod build;
 pub mod config;
 pub mod device_tree;
 pub mod devices;
+pub mod dom0;
 pub mod domain;
 mod error;
 pub mod hotplug;

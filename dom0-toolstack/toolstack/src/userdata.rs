@@ -46,6 +46,14 @@ pub fn read(domain: DomId, uuid: Uuid, item: Item) -> Option<String> {
     fs::read_to_string(path(domain, uuid, item.name())).ok()
 }
 
+/// Keeps what is kept of a domain under its new UUID.
+pub fn rename(domain: DomId, from: Uuid, to: Uuid) {
+    for item in [Item::Config, Item::LibxlJson] {
+        // What is not there need not be renamed.
+        let _ = fs::rename(path(domain, from, item.name()), path(domain, to, item.name()));
+    }
+}
+
 /// Forgets all that was kept of a domain.
 pub fn remove(domain: DomId, uuid: Uuid) {
     let prefix = format!("userdata-d.{domain}.{uuid}.");

@@ -1,0 +1,22 @@
+//! `xl init-dom0`, also `xen-init-dom0`: run once, when xenstored has started.
+
+use toolstack::dom0;
+
+use super::Command;
+use crate::args::Parsed;
+use crate::context::Context;
+use crate::outcome::{Outcome, print};
+
+pub(super) const COMMAND: Command = Command {
+    name: "init-dom0",
+    operands: "",
+    summary: "Prepare xenstore for the toolstack",
+    flags: &[],
+    listed: false,
+    run,
+};
+
+fn run(context: &Context, _: &Parsed) -> Outcome {
+    dom0::initialise(context.xen()?, context.store()?)?;
+    print("Done setting up Dom0\n")
+}

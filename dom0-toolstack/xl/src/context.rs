@@ -1,0 +1,57 @@
+//! What every command works with: global options, and the hypervisor and the store, opened when needed.
+
+use std::cell::OnceCell;
+
+use toolstack::domain;
+use xen_sys::DomId;
+use xen_sys::domctl::{DomainInfo, Domctl};
+use xen_sys::privcmd::Privcmd;
+use xenstore::client::Client;
+
+use crate::outcome::Outcome;
+
+/// What every command works with.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// How much is said about what goes on.
+    pub verbosity: u8,
+    /// Whether nothing is to be done, only shown.
+    pub dry_run: bool,
+    xen: OnceCell<Privcmd>,
+    store: OnceCell<Client>,
+}
+
+impl Context {
+    /// The hypervisor.
+    pub fn xen(&self) -> Outcome<&Privcmd> {
+        if let Some(xen) = self.xen.get() {
+            return Ok(xen);
+        }
+        let opened = Privcmd::open()?;
+        Ok(self.xen.get_or_init(|| opened))
+    }
+
+    /// The store.
+    pub fn store(&self) -> Outcome<&Client> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let opened = Client::connect()?;
+        Ok(self.store.get_or_init(|| opened))
+    }
+
+    /// The domain that `text` names or numbers.
+    pub fn domain(&self, text: &str) -> Outcome<DomId> {
+        Ok(domain::find(self.xen()?, self.store()?, text)?)
+    }
+
+    /// A domain's state.
+    pub fn info(&self, domain: DomId) -> Outcome<DomainInfo> {
+        Ok(self.xen()?.domain_info(domain)?)
+    }
+
+    /// A domain's name, empty where it has none.
+    pub fn name(&self, domain: DomId) -> Outcome<String> {
+        Ok(domain::name(self.store()?, domain)?.unwrap_or_default())
+    }
+}

@@ -1,0 +1,8 @@
+//! The domain management command: what is typed, carried out by [`toolstack`], printed as scripts expect it.
+
+pub mod args;
+pub mod command;
+pub mod context;
+pub mod monitor;
+pub mod outcome;
+pub mod terminal;
