@@ -3,6 +3,8 @@
 pub mod complaints;
 pub mod create;
 pub mod destroy;
+#[cfg(target_os = "none")]
+pub mod dom0;
 pub mod dom0_layout;
 pub mod dom0_tree;
 pub mod memory;

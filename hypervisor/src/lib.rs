@@ -4,12 +4,13 @@
 
 extern crate alloc;
 
+pub mod boot_modules;
 pub mod command_line;
 pub mod console;
 pub mod domain;
-pub mod host_tree;
 #[cfg(test)]
 mod fixture;
+pub mod host_tree;
 pub mod hypercall;
 #[cfg(target_os = "none")]
 pub mod irq;
@@ -22,6 +23,8 @@ pub mod panic;
 pub mod perform;
 pub mod range_set;
 pub mod region;
+#[cfg(target_os = "none")]
+pub mod start;
 pub mod state;
 #[cfg(test)]
 mod testbed;

@@ -1,5 +1,6 @@
 //! The boot order: one step a line, each where it is because the next one needs it.
 
+use crate::boot_modules::{self, ModuleError};
 use crate::command_line::Options;
 use crate::console::Console;
 use crate::domain::dom0::{self, Dom0Error};
@@ -10,7 +11,8 @@ use crate::range_set::RangeSet;
 use crate::region::Region;
 use crate::state::{Host, Hypervisor, Processor};
 use crate::vcpu::Runner;
-use alloc::string::ToString;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use hashbrown::HashMap;
@@ -43,6 +45,7 @@ enum StartError {
     SerialPort,
     Gic(GicError),
     GicVersion,
+    Modules(ModuleError),
     Dom0(Dom0Error),
 }
 
@@ -56,9 +59,10 @@ impl fmt::Display for StartError {
             Self::NoSerialPort => f.write_str("the device tree names no PL011 serial port"),
             Self::SerialPort => f.write_str("the serial port cannot be mapped"),
             Self::Gic(error) => write!(f, "the interrupt controller is unusable ({error:?})"),
-            Self::GicVersion => {
-                f.write_str("only a GICv3 is supported so far: on QEMU say -machine virt,gic-version=3")
-            }
+            Self::GicVersion => f.write_str(
+                "only a GICv3 is supported so far: on QEMU say -machine virt,gic-version=3",
+            ),
+            Self::Modules(error) => error.fmt(f),
             Self::Dom0(error) => error.fmt(f),
         }
     }
@@ -80,19 +84,22 @@ pub fn start(boot: BootInfo) -> ! {
 fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
     let blob = direct_map::device_tree(boot.device_tree).map_err(StartError::NoTree)?.leak();
     let tree = HostTree::parse(blob).map_err(StartError::Tree)?;
-    let (options, complaints) = Options::parse(tree.command_line());
     // First of all a place to print to.
-    let (serial, serial_irq) = open_serial(&tree, &options)?;
+    let (passed, _) = Options::parse(tree.command_line());
+    let (serial, serial_irq) = open_serial(&tree, passed.dtuart.as_deref())?;
     let mut free = map_memory(&tree, boot)?;
     take_heap(&tree, &mut free)?;
-    let modules = dom0::take_modules(&tree, &mut free).map_err(StartError::Dom0)?;
+    let modules = take_modules(&tree, &mut free)?;
+    let found = boot_modules::find(&tree, |wanted| modules.bytes(wanted));
+    let found = found.map_err(StartError::Modules)?;
+    let (options, complaints) = Options::parse(&command_line(&tree, &found.command_line));
     let frames = collect_frames(&tree, &free);
     start_interrupts(&tree)?;
     let processors = processors(&tree, &options);
     let hv = HYPERVISOR.call_once(|| Hypervisor {
         machine: Machine::new(serial),
         host: Host {
-            command_line: tree.command_line().to_string(),
+            command_line: command_line(&tree, &found.command_line),
             options,
             counter_frequency: timer::frequency(),
             total_frames: tree.memory_size() / PAGE_SIZE,
@@ -118,15 +125,60 @@ fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
     }
     hv.scheduler.lock().bring_up(CpuId(0), hv.machine.now());
     start_others(hv, &tree);
-    dom0::build(hv, &tree, blob, modules).map_err(StartError::Dom0)?;
+    let unused = dom0::free_regions(free.iter());
+    dom0::build(hv, &tree, blob, &found, &unused).map_err(StartError::Dom0)?;
+    drop(found);
+    let mut frames = hv.frames.lock();
+    for (region, _) in modules.release() {
+        give_frames(&mut frames, region.base.raw()..region.end());
+    }
+    drop(frames);
     Ok(hv)
+}
+
+/// Joins the options that came with Dom0 and those the loader passed, which so have the last word.
+fn command_line(tree: &HostTree, bundled: &str) -> String {
+    let passed = tree.command_line();
+    if bundled.is_empty() { passed.to_string() } else { format!("{bundled} {passed}") }
+}
+
+/// Modules whose memory nobody else gets before it is released.
+struct Modules(Vec<(Region, BootRegion)>);
+
+impl Modules {
+    fn bytes(&self, wanted: Region) -> Option<&[u8]> {
+        let found = self.0.iter().find(|(region, _)| *region == wanted);
+        found.map(|(_, claim)| claim.bytes())
+    }
+
+    /// Gives the memory back; returns where it is.
+    fn release(self) -> impl Iterator<Item = (Region, u64)> {
+        self.0.into_iter().map(|(region, claim)| {
+            let (_, len) = claim.release();
+            (region.pages_around(), len)
+        })
+    }
+}
+
+/// Takes the memory of all modules.
+fn take_modules(tree: &HostTree, free: &mut RangeSet) -> Result<Modules, StartError> {
+    let mut modules = Vec::new();
+    for region in boot_modules::regions(tree) {
+        // One that cannot be had is complained about when it is needed.
+        if let Ok(claim) = BootRegion::claim(region.base, region.size) {
+            let pages = region.pages_around();
+            free.remove(pages.base.raw()..pages.end());
+            modules.push((region, claim));
+        }
+    }
+    Ok(Modules(modules))
 }
 
 fn open_serial(
     tree: &HostTree,
-    options: &Options,
+    name: Option<&str>,
 ) -> Result<(Pl011, Option<hv_core::ids::Irq>), StartError> {
-    let port = tree.console(options.dtuart.as_deref()).ok_or(StartError::NoSerialPort)?;
+    let port = tree.console(name).ok_or(StartError::NoSerialPort)?;
     if !matches!(port.kind, SerialKind::Pl011 | SerialKind::Sbsa) {
         return Err(StartError::NoSerialPort);
     }
@@ -156,9 +208,8 @@ fn take_heap(tree: &HostTree, free: &mut RangeSet) -> Result<(), StartError> {
     let size = tree.memory_size();
     let wanted = Frames::table_bytes(size / PAGE_SIZE) + HEAP.max(size / HEAP_PART);
     let wanted = wanted.next_multiple_of(PAGE_SIZE);
-    let taken_by_modules: Vec<_> = dom0::module_regions(tree).collect();
     let mut candidates = free.clone();
-    for region in taken_by_modules {
+    for region in boot_modules::regions(tree) {
         candidates.remove(region.base.raw()..region.end());
     }
     let place = candidates
