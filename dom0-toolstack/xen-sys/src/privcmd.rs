@@ -55,6 +55,8 @@ impl Privcmd {
         };
         let pages = pages
             .map_err(|errno| Error::Device { operation: "allocate hypercall buffer", errno })?;
+        // Linux maps a page read-only until it is first written, and the hypervisor does not fault it in.
+        pages.fill(0, 0, rounded);
         Ok(Buffer { pages: Some(pages), owner: self })
     }
 

@@ -20,28 +20,55 @@ const READY: &[u8] = b"ready\n";
 #[derive(Debug)]
 pub struct Log {
     name: &'static str,
-    syslog: Option<UnixDatagram>,
+    target: Target,
 }
 
+#[derive(Debug)]
+enum Target {
+    Syslog(UnixDatagram),
+    File(File),
+    StandardError,
+}
+
+/// Where a daemon in the background logs when the system has no log.
+const LOG_DIRECTORY: &str = "/var/log/xen";
+
 impl Log {
-    /// Opens the system's log for a daemon in the background, standard error otherwise.
+    /// Opens the system's log for a daemon in the background, or a file where there is no such
+    /// log; standard error otherwise.
     pub fn open(name: &'static str) -> Self {
-        let syslog = if is_detached() { connect_syslog().ok() } else { None };
-        Self { name, syslog }
+        let target = if !is_detached() {
+            Target::StandardError
+        } else if let Ok(socket) = connect_syslog() {
+            Target::Syslog(socket)
+        } else {
+            open_file(name).map_or(Target::StandardError, Target::File)
+        };
+        Self { name, target }
     }
 
     /// Writes a line.
     pub fn line(&self, text: impl std::fmt::Display) {
-        // `<30>`: facility daemon, severity informational (RFC 3164).
-        let to_syslog = self.syslog.as_ref().is_some_and(|socket| {
-            let line = format!("<30>{}[{}]: {text}", self.name, std::process::id());
-            socket.send(line.as_bytes()).is_ok()
-        });
-        if !to_syslog {
-            // Standard error may be closed; then there is nowhere left to say so.
-            let _written = writeln!(io::stderr(), "{}: {text}", self.name);
-        }
+        // There is nowhere left to say that a line could not be written.
+        let _written = match &self.target {
+            // `<30>`: facility daemon, severity informational (RFC 3164).
+            Target::Syslog(socket) => {
+                let line = format!("<30>{}[{}]: {text}", self.name, std::process::id());
+                socket.send(line.as_bytes()).map(drop)
+            }
+            Target::File(file) => {
+                let mut file = file;
+                file.write_all(format!("{text}\n").as_bytes())
+            }
+            Target::StandardError => writeln!(io::stderr(), "{}: {text}", self.name),
+        };
     }
+}
+
+fn open_file(name: &str) -> io::Result<File> {
+    std::fs::create_dir_all(LOG_DIRECTORY)?;
+    let path = Path::new(LOG_DIRECTORY).join(format!("{name}.log"));
+    OpenOptions::new().create(true).append(true).open(path)
 }
 
 fn connect_syslog() -> io::Result<UnixDatagram> {
