@@ -2,6 +2,7 @@
 
 use crate::barrier::isb;
 use crate::direct_map::DirectMap;
+use crate::percpu::Reach;
 use crate::regs::{PAR_EL1, Readable, Writeable};
 use core::arch::asm;
 use hv_core::addr::{GuestAddr, MachineAddr, PAGE_SIZE, to_index};
@@ -127,18 +128,23 @@ fn translate_stage1(address: u64) -> u64 {
 }
 
 /// Puts the guest's own `PAR_EL1` back when dropped: the guest may be between its translation and reading it.
-struct KeepPar(u64);
+///
+/// What is found meanwhile stays the guest's until then, even if it gives the page up at this moment.
+struct KeepPar {
+    par: u64,
+    _reach: Reach,
+}
 
 impl KeepPar {
     #[inline(always)]
     fn new() -> Self {
-        Self(PAR_EL1.get())
+        Self { par: PAR_EL1.get(), _reach: Reach::begin() }
     }
 }
 
 impl Drop for KeepPar {
     #[inline(always)]
     fn drop(&mut self) {
-        PAR_EL1.set(self.0);
+        PAR_EL1.set(self.par);
     }
 }

@@ -1,8 +1,9 @@
 //! What each processor has of its own, found through `TPIDR_EL2`.
 
+use crate::barrier::dsb_ish;
 use crate::regs::{Readable, TPIDR_EL2, Writeable};
 use core::fmt;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use hv_core::ids::CpuId;
 
 /// The most processors that can run at once.
@@ -19,6 +20,8 @@ pub(crate) struct CpuBlock {
     number: AtomicU32,
     /// Its affinity, as `MPIDR_EL1` has it.
     affinity: AtomicU64,
+    /// Odd while it reaches into memory by a guest's translation.
+    reaches: AtomicU32,
 }
 
 static BLOCKS: [CpuBlock; MAX_CPUS] = [const {
@@ -27,8 +30,11 @@ static BLOCKS: [CpuBlock; MAX_CPUS] = [const {
         faults: AtomicU64::new(0),
         number: AtomicU32::new(0),
         affinity: AtomicU64::new(u64::MAX),
+        reaches: AtomicU32::new(0),
     }
 }; MAX_CPUS];
+/// How many processors have started at most: those beyond were never given a number.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 /// Returns the number of the processor this runs on.
 #[inline(always)]
@@ -57,10 +63,53 @@ fn this_block() -> &'static CpuBlock {
 /// If there are not that many.
 pub(crate) fn claim(cpu: CpuId, affinity: u64, emergency_stack: u64) {
     let block = BLOCKS.get(cpu.index()).expect("a processor beyond MAX_CPUS is never started");
+    STARTED.fetch_max(cpu.index() + 1, Ordering::SeqCst);
     block.number.store(cpu.0, Ordering::Relaxed);
     block.affinity.store(affinity, Ordering::Relaxed);
     block.emergency_stack.store(emergency_stack, Ordering::Relaxed);
     TPIDR_EL2.set(core::ptr::from_ref(block).expose_provenance() as u64);
+}
+
+/// This processor reaches into memory by a translation of its guest's that it looks up meanwhile.
+///
+/// Other processors may take the translation away at any moment. They wait for this to end before the
+/// memory behind it is anybody else's: see [`wait_for_reaches`].
+#[must_use = "the memory may be another guest's at once"]
+pub(crate) struct Reach(());
+
+impl Reach {
+    /// Begins; any translation looked up from now on may be used until this is dropped.
+    #[inline(always)]
+    pub(crate) fn begin() -> Self {
+        let reaches = &this_block().reaches;
+        reaches.store(reaches.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        // Others see the mark before this processor sees their tables.
+        dsb_ish();
+        Self(())
+    }
+}
+
+impl Drop for Reach {
+    #[inline(always)]
+    fn drop(&mut self) {
+        let reaches = &this_block().reaches;
+        reaches.store(reaches.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    }
+}
+
+/// Waits until no other processor reaches into memory by a translation that it looked up before.
+///
+/// The caller has made sure that it finds another when it looks it up again.
+pub(crate) fn wait_for_reaches() {
+    let own = this_cpu().index();
+    let started = STARTED.load(Ordering::Relaxed);
+    let others = BLOCKS.iter().enumerate().take(started).filter(|(cpu, _)| *cpu != own);
+    for (_, block) in others {
+        let seen = block.reaches.load(Ordering::Acquire);
+        while seen % 2 == 1 && block.reaches.load(Ordering::Acquire) == seen {
+            core::hint::spin_loop();
+        }
+    }
 }
 
 /// One `T` for each processor, of which a processor sees only its own.

@@ -3,6 +3,7 @@
 //! The tables' content is decided by `hv_core::p2m`.
 
 use crate::barrier::{dsb_ish, dsb_ishst, isb};
+use crate::percpu;
 use crate::regs::{
     self, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, Readable, VTCR_EL2, VTTBR_EL2, Writeable,
 };
@@ -65,7 +66,8 @@ pub fn active() -> Space {
 }
 
 /// Makes every processor forget what it caches of `count` guest frames of `space` from `first`, where each
-/// cached translation covers at least 2^`order`; earlier stores to the tables are complete by then.
+/// cached translation covers at least 2^`order`; earlier stores to the tables are complete by then, and
+/// no processor copies from or to a page it found by them.
 pub fn flush(space: Space, first: Gfn, count: u64, order: u8) {
     /// With more to forget one by one, forgetting everything is quicker.
     const MANY: u64 = 512;
@@ -83,12 +85,14 @@ pub fn flush(space: Space, first: Gfn, count: u64, order: u8) {
         dsb_ish();
         forget_combined();
     });
+    percpu::wait_for_reaches();
 }
 
 /// Makes every processor forget what it caches of `space`; earlier stores to the tables are complete by then.
 pub fn flush_space(space: Space) {
     dsb_ishst();
     in_space(space, forget_space);
+    percpu::wait_for_reaches();
 }
 
 /// Makes every processor forget all guests: VMIDs are about to be used anew.
