@@ -7,8 +7,8 @@ use crate::{
 };
 use arrayvec::ArrayVec;
 
-/// How many runs of frames one flush can own.
-pub(super) const RUNS: usize = 8;
+/// How many runs of frames one flush can own: few, since it is handed from function to function.
+pub(super) const RUNS: usize = 2;
 
 /// Which cached translations of the domain are stale.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
