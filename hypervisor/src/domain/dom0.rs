@@ -240,6 +240,11 @@ fn give_devices(
         for bank in &tree.memory {
             devices.remove(bank.base.raw() / PAGE_SIZE..bank.end().div_ceil(PAGE_SIZE));
         }
+        // Nor may anybody reach what the hypervisor itself works with.
+        let console = tree.console(hv.host.options.dtuart.as_deref());
+        for kept in dom0_layout::kept_registers(tree, console) {
+            devices.remove(kept.base.raw() / PAGE_SIZE..kept.end().div_ceil(PAGE_SIZE));
+        }
     }
     for region in &layout.mmio {
         map(hv, domain, region.base.frame(), region.size / PAGE_SIZE, Kind::DirectIo)?;

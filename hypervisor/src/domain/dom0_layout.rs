@@ -332,7 +332,7 @@ fn gic_registers(host: &HostTree) -> Vec<Region> {
 }
 
 /// Returns the registers that are the hypervisor's, whole pages.
-fn kept_registers(host: &HostTree, console: Option<&SerialPort>) -> Vec<Region> {
+pub(super) fn kept_registers(host: &HostTree, console: Option<&SerialPort>) -> Vec<Region> {
     let mut kept = gic_registers(host);
     kept.extend(console.map(|port| port.registers));
     kept.iter().map(Region::pages_around).collect()
