@@ -14,6 +14,12 @@ const STATIC_LINUX: &str = "aarch64-unknown-linux-musl";
 const PLATFORM: &str = "platform-qemu-virt";
 const TOOLSTACK: [&str; 3] = ["xenstore", "xenconsoled", "xl"];
 
+/// What of a package is built.
+pub(crate) enum Built {
+    Programs,
+    Example(&'static str),
+}
+
 /// Builds the hypervisor and the toolstack.
 pub(crate) fn everything() -> Result<()> {
     hypervisor()?;
@@ -24,7 +30,9 @@ pub(crate) fn everything() -> Result<()> {
 /// Builds the hypervisor; returns the raw image's path.
 pub(crate) fn hypervisor() -> Result<PathBuf> {
     say("building the hypervisor");
-    let elf = executables(&[PLATFORM], BARE_METAL)?.pop().context("the platform has no binary")?;
+    let elf = executables(&[PLATFORM], &Built::Programs, BARE_METAL)?
+        .pop()
+        .context("the platform has no binary")?;
     let image = dist().join("qemu-virt.img");
     raw_image(&elf, &image)?;
     fs::copy(&elf, dist().join("qemu-virt.elf"))?;
@@ -44,7 +52,7 @@ pub(crate) fn toolstack() -> Result<Vec<PathBuf>> {
     fs::create_dir_all(&bin)?;
     let strip = llvm_tool("llvm-strip")?;
     let mut installed = Vec::new();
-    for built in executables(&TOOLSTACK, STATIC_LINUX)? {
+    for built in executables(&TOOLSTACK, &Built::Programs, STATIC_LINUX)? {
         let to = bin.join(built.file_name().context("a binary without a name")?);
         run(Command::new(&strip).arg("-o").arg(&to).arg(&built))?;
         installed.push(to);
@@ -53,9 +61,13 @@ pub(crate) fn toolstack() -> Result<Vec<PathBuf>> {
 }
 
 /// Builds packages for a target and returns the executables that came of it.
-pub(crate) fn executables(packages: &[&str], target: &str) -> Result<Vec<PathBuf>> {
+pub(crate) fn executables(packages: &[&str], built: &Built, target: &str) -> Result<Vec<PathBuf>> {
     let mut command = cargo();
-    command.args(["build", "--release", "--quiet", "--bins", "--target", target]);
+    command.args(["build", "--release", "--quiet", "--target", target]);
+    match built {
+        Built::Programs => command.arg("--bins"),
+        Built::Example(name) => command.args(["--example", name]),
+    };
     command.arg("--message-format=json-render-diagnostics");
     for package in packages {
         command.args(["--package", package]);

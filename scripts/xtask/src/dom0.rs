@@ -10,6 +10,10 @@ use crate::serial::Serial;
 
 /// How long Dom0 may take from power-on to its prompt.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
+/// Characters typed before an answer is waited for: an input ring on the way may hold no more than 128.
+const TYPED_AT_ONCE: usize = 72;
+/// A shell function that joins lines to a command until an empty one, then runs it and tells its status.
+const READER: &str = "R() { c=; while IFS= read -r l && [ \"$l\" ]; do c=$c$l; echo +; done\neval \"$c\"; echo \"<<$?>>\"; }\n";
 const PROMPT: &str = "dom0:~# ";
 
 /// A Dom0 at its prompt.
@@ -29,18 +33,32 @@ impl Session {
         say(&format!("booting Dom0 (transcript in target/logs/{name}.log)"));
         let mut serial = Serial::start(qemu::command(machine)?, name)?;
         serial.expect(PROMPT, BOOT_LIMIT).context("Dom0 did not come up")?;
-        // A shell that neither echoes nor edits, so that what comes back is what commands say. The quotes keep
-        // the echo of this very line from looking like the answer.
-        serial.send("dmesg -n 1; exec env PS1= dash\nstty -echo; echo RE''ADY\n")?;
-        serial
-            .expect("READY\n", Duration::from_secs(30))
-            .context("Dom0's shell does not answer")?;
-        Ok(Self { serial })
+        serial.send("dmesg -n 1; exec env PS1= dash\n")?;
+        let mut session = Self { serial };
+        session.greet(Duration::from_secs(60)).context("Dom0's shell does not answer")?;
+        Ok(session)
+    }
+
+    /// Makes the shell that is there neither echo nor prompt, and teaches it to take a command in pieces.
+    ///
+    /// The quotes keep the echo of the line from looking like the answer.
+    fn greet(&mut self, limit: Duration) -> Result<()> {
+        self.serial.send("stty -echo; PS1=; echo SILE''NT\n")?;
+        self.serial.expect("SILENT\n", limit)?;
+        self.serial.send(READER)?;
+        self.serial.send("echo RE''ADY\n")?;
+        self.serial.expect("READY\n", limit)?;
+        Ok(())
     }
 
     /// Runs a command at the prompt.
     pub(crate) fn run(&mut self, command: &str, limit: Duration) -> Result<Outcome> {
-        self.serial.send(&format!("{command}\necho \"<<$?>>\"\n"))?;
+        self.serial.send("R\n")?;
+        for piece in pieces(command, TYPED_AT_ONCE) {
+            self.serial.send(&format!("{piece}\n"))?;
+            self.serial.expect("+\n", limit).with_context(|| format!("typing `{command}`"))?;
+        }
+        self.serial.send("\n")?;
         let output = self.serial.expect("<<", limit).with_context(|| format!("`{command}`"))?;
         let status = self.serial.expect(">>\n", limit).with_context(|| format!("`{command}`"))?;
         let status = status.parse().with_context(|| format!("the status of `{command}`"))?;
@@ -51,11 +69,7 @@ impl Session {
     pub(crate) fn enter_console(&mut self, guest: &str, limit: Duration) -> Result<()> {
         self.serial.send(&format!("xl console {guest}; echo LEFT_CON''SOLE\n"))?;
         // The guest may still be booting: what is typed meanwhile waits in its console's ring.
-        self.serial.send("stty -echo; PS1=; echo GUEST''_READY\n")?;
-        self.serial
-            .expect("GUEST_READY\n", limit)
-            .with_context(|| format!("no shell answers on the console of {guest}"))?;
-        Ok(())
+        self.greet(limit).with_context(|| format!("no shell answers on the console of {guest}"))
     }
 
     /// Comes back from a guest's console to Dom0's shell.
@@ -86,5 +100,24 @@ impl Session {
             bail!("QEMU ended with {status} after poweroff");
         }
         Ok(())
+    }
+}
+
+/// Cuts text into pieces of so many characters.
+fn pieces(text: &str, length: usize) -> Vec<String> {
+    let characters: Vec<char> = text.chars().collect();
+    characters.chunks(length).map(|piece| piece.iter().collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_command_is_typed_in_pieces_that_join_to_it() {
+        let command = "x".repeat(100) + " 'y z'";
+        let cut = pieces(&command, TYPED_AT_ONCE);
+        assert_eq!(cut.len(), 2);
+        assert_eq!(cut.concat(), command);
     }
 }

@@ -1,7 +1,9 @@
 //! The project's commands: build, check, test, run, bench. Decides what each needs to be built first; acts by calling cargo, QEMU and `scripts/rootfs/make`.
 
+mod check;
 mod compile;
 mod dom0;
+mod guests;
 mod image;
 mod machine;
 mod process;
@@ -40,6 +42,14 @@ enum Command {
         #[command(flatten)]
         machine: MachineArgs,
     },
+    /// Format, lints, documentation
+    Check,
+    /// Tests on this machine
+    Test,
+    /// Bare-metal tests in QEMU, or those whose names contain a NAME
+    Guests { names: Vec<String> },
+    /// Everything: check, test, guests, system; with NAMEs only the guests and scenarios of such names
+    Ci { names: Vec<String> },
     /// Plays the scenarios of tests/system, or those whose names contain a NAME
     System {
         #[command(flatten)]
@@ -84,6 +94,10 @@ fn run(command: Command) -> Result<()> {
         Command::Image => image::with_toolstack().map(drop),
         Command::Run { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::None),
         Command::Gdb { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::Waits),
+        Command::Check => check::check().finish(),
+        Command::Test => check::test()?.finish(),
+        Command::Guests { names } => guests::play(&names)?.finish(),
+        Command::Ci { names } => ci(&names),
         Command::System { machine, show, names } => {
             let show = if show { system::Show::Everything } else { system::Show::OnlyResults };
             system::play(&machine, &names, show)?.finish()
@@ -100,4 +114,16 @@ fn run(command: Command) -> Result<()> {
             session.power_off()
         }
     }
+}
+
+/// Runs every test there is, quickest first.
+fn ci(names: &[String]) -> Result<()> {
+    let mut count = system::Count::default();
+    if names.is_empty() {
+        count.add(check::check());
+        count.add(check::test()?);
+    }
+    count.add(guests::play(names)?);
+    count.add(system::play(&MachineArgs::default(), names, system::Show::OnlyResults)?);
+    count.finish()
 }

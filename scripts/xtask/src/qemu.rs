@@ -1,6 +1,7 @@
 //! The QEMU command line of a machine.
 
 use anyhow::{Context, Result, bail};
+use std::path::Path;
 use std::process::Command;
 
 use crate::machine::Machine;
@@ -40,19 +41,13 @@ pub(crate) fn interactive(machine: &Machine, debugger: Debugger) -> Result<()> {
 pub(crate) fn command(machine: &Machine) -> Result<Command> {
     let args = &machine.args;
     let mut command = Command::new("qemu-system-aarch64");
-    command.args(["-machine", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a72"]);
-    command.args(["-smp", &args.cpus.to_string(), "-m", &format!("{}M", args.memory)]);
-    command.args(["-display", "none", "-no-reboot"]);
+    board(&mut command, args.cpus, args.memory);
     if args.icount {
         command.args(["-icount", "shift=0,sleep=off"]);
     }
     command.arg("-kernel").arg(&machine.hypervisor).args(["-append", &args.hypervisor_line()]);
-    let kernel = machine.dom0.kernel.display();
+    boot_kernel(&mut command, &machine.dom0.kernel, &args.dom0_line());
     let initrd = machine.dom0.initrd.display();
-    command.arg("-device").arg(format!(
-        "guest-loader,addr={KERNEL_ADDRESS:#x},kernel={kernel},bootargs={}",
-        quoted(&args.dom0_line())
-    ));
     command.arg("-device").arg(format!("guest-loader,addr={INITRD_ADDRESS:#x},initrd={initrd}"));
     let disk = machine.dom0.disk.display();
     // What Dom0 writes is gone when QEMU ends.
@@ -61,6 +56,22 @@ pub(crate) fn command(machine: &Machine) -> Result<Command> {
     command.args(["-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net"]);
     command.args(&args.qemu);
     Ok(command)
+}
+
+/// Adds the board itself: processors and memory in MiB.
+pub(crate) fn board(command: &mut Command, cpus: u32, memory: u32) {
+    command.args(["-machine", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a72"]);
+    command.args(["-smp", &cpus.to_string(), "-m", &format!("{memory}M")]);
+    command.args(["-display", "none", "-no-reboot"]);
+}
+
+/// Adds Dom0's kernel as a boot module with its command line.
+pub(crate) fn boot_kernel(command: &mut Command, kernel: &Path, line: &str) {
+    command.arg("-device").arg(format!(
+        "guest-loader,addr={KERNEL_ADDRESS:#x},kernel={},bootargs={}",
+        kernel.display(),
+        quoted(line)
+    ));
 }
 
 /// Doubles the commas, which separate QEMU's properties.

@@ -118,7 +118,8 @@ impl Serial {
         Ok(())
     }
 
-    fn last_lines(&self) -> String {
+    /// Returns the end of what was received and not waited for.
+    pub(crate) fn last_lines(&self) -> String {
         let lines: Vec<&str> = self.unread.lines().collect();
         let from = lines.len().saturating_sub(25);
         lines.get(from..).unwrap_or_default().join("\n")

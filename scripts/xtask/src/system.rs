@@ -39,6 +39,12 @@ impl Count {
         }
     }
 
+    /// Adds what another run counted.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+
     /// Prints the totals; failures are an error.
     pub(crate) fn finish(self) -> Result<()> {
         println!("{} passed, {} failed", self.passed, self.failed);
