@@ -186,4 +186,54 @@ mod tests {
         assert_eq!(modules.command_line, "dom0_mem=1G");
         assert_eq!(modules.dom0_command_line.as_deref(), Some("quiet"));
     }
+
+    const VIRT: &[u8] = include_bytes!("../tests/trees/virt-gicv3.dtb");
+    const SOC: &[u8] = include_bytes!("../tests/trees/soc.dtb");
+
+    #[test]
+    fn modules_of_the_loader_are_found_by_their_kind() {
+        let tree = HostTree::parse(VIRT).unwrap();
+        let kernel = image(0, 0x20_0000, 0);
+        let bytes = |region: Region| match region.base.raw() {
+            0x4900_0000 => Some(kernel.as_slice()),
+            0x5400_0000 => Some(b"disk".as_slice()),
+            _ => None,
+        };
+        let modules = find(&tree, bytes).unwrap();
+        assert_eq!(modules.kernel.memory_size, 0x20_0000);
+        assert_eq!(modules.ramdisk, Some(b"disk".as_slice()));
+        assert_eq!(modules.dom0_command_line.as_deref(), Some("console=hvc0 quiet"));
+        assert_eq!(regions(&tree).len(), 2);
+        let nowhere = find(&tree, |_| None).unwrap_err();
+        assert!(matches!(nowhere, ModuleError::Unreachable(_)));
+    }
+
+    #[test]
+    fn modules_that_do_not_say_what_they_are_count_in_order() {
+        let mut tree = HostTree::parse(VIRT).unwrap();
+        tree.chosen.modules.sort_by_key(|module| module.region);
+        for module in &mut tree.chosen.modules {
+            module.kind = ModuleKind::Unknown;
+        }
+        let kernel = image(0, 0, 0);
+        let modules = find(&tree, |_| Some(kernel.as_slice())).unwrap();
+        assert!(modules.ramdisk.is_some());
+        assert_eq!(modules.dom0_command_line.as_deref(), Some("console=hvc0 quiet"));
+        for module in &mut tree.chosen.modules {
+            module.kind = ModuleKind::Other;
+        }
+        assert_eq!(find(&tree, |_| Some(kernel.as_slice())), Err(ModuleError::NoKernel));
+    }
+
+    #[test]
+    fn without_modules_the_ramdisk_must_be_a_bundle() {
+        let mut tree = HostTree::parse(SOC).unwrap();
+        let archive = boot_bundle::write("", "quiet", &image(0, 0, 0), None);
+        let modules = find(&tree, |_| Some(archive.as_slice())).unwrap();
+        assert_eq!(modules.dom0_command_line.as_deref(), Some("quiet"));
+        let error = find(&tree, |_| Some([0x1f; 200].as_slice())).unwrap_err();
+        assert_eq!(error.to_string(), "the boot bundle is not a cpio archive");
+        tree.chosen.initrd = None;
+        assert_eq!(find(&tree, |_| Some(archive.as_slice())), Err(ModuleError::None));
+    }
 }

@@ -227,4 +227,18 @@ mod tests {
         archive[data] = 9;
         assert_eq!(read(&archive), Err(BundleError::Version(9)));
     }
+
+    #[test]
+    fn a_changed_byte_does_no_harm() {
+        let original = write("", "", b"k", Some(b"r"));
+        let mut refused = 0;
+        for at in 0..original.len() {
+            for value in [0, b'0', b'f', 0xff] {
+                let mut archive = original.clone();
+                archive[at] = value;
+                refused += u32::from(read(&archive).is_err());
+            }
+        }
+        assert!(refused > 0);
+    }
 }

@@ -166,7 +166,7 @@ fn banks(request: &Request<'_>) -> Result<Vec<Region>, LayoutError> {
         .map(|range| range.intersection(&reachable).aligned_inside(BLOCK))
         .filter(|range| !range.is_empty())
         .collect();
-    let wanted = request.memory.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX & !(BLOCK - 1));
+    let wanted = request.memory.checked_next_multiple_of(BLOCK).unwrap_or(!(BLOCK - 1));
     let found = free.iter().map(|range| range.size).sum();
     if wanted == 0 || wanted > found {
         return Err(LayoutError::Memory { wanted: request.memory, found });
