@@ -337,3 +337,6 @@ pub(super) fn kept_registers(host: &HostTree, console: Option<&SerialPort>) -> V
     kept.extend(console.map(|port| port.registers));
     kept.iter().map(Region::pages_around).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -342,3 +342,6 @@ fn push(cells: &mut Vec<u32>, value: u64, count: u32) -> Result<(), Dom0TreeErro
         Err(Dom0TreeError::Cells)
     }
 }
+
+#[cfg(test)]
+mod tests;
