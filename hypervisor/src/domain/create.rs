@@ -14,7 +14,7 @@ use hv_core::evtchn::PortTable;
 use hv_core::frames::FramesError;
 use hv_core::grant::{GrantTable, Limits};
 use hv_core::ids::{DomId, Irq, VcpuId, VcpuRef};
-use hv_core::lifecycle::Lifecycle;
+use hv_core::lifecycle::{Dying, Lifecycle};
 use hv_core::memory::FrameMemory;
 use hv_core::p2m::{P2m, P2mConfig, P2mError};
 use hv_core::sched::Hold;
@@ -158,8 +158,12 @@ impl Hypervisor {
             return Ok(());
         }
         let now = self.machine.now();
-        let paused = domain.life.lock().is_paused();
-        let holds = if paused { Hold::DOWN | Hold::PAUSED } else { Hold::DOWN };
+        let mut holds = Hold::DOWN;
+        {
+            let life = domain.life.lock();
+            holds.set(Hold::PAUSED, life.is_paused());
+            holds.set(Hold::DYING, life.dying() != Dying::No);
+        }
         let make = |vcpu| {
             let who = VcpuRef { dom: domain.id, vcpu: VcpuId(vcpu) };
             let sched = self.scheduler.lock().add(who, holds, now);

@@ -13,7 +13,6 @@ use hv_core::addr::Gfn;
 use hv_core::evtchn::{Peer, Pinned, Virq};
 use hv_core::grant;
 use hv_core::ids::DomId;
-use hv_core::lifecycle::Dying;
 use hv_core::p2m::{Run, Stale};
 use hv_core::sched::Hold;
 
@@ -79,6 +78,7 @@ impl Hypervisor {
     /// Stops the domain's processors and has every TLB forget it.
     fn stop_for_good(&self, domain: &Domain) -> Progress {
         let change = domain.life.lock().die();
+        domain.ports.lock().seal();
         self.apply(domain, change, Hold::DYING);
         if !self.has_stopped(domain) {
             return Progress::More;
@@ -221,21 +221,12 @@ impl Hypervisor {
     }
 }
 
-impl Domain {
-    /// Does something with the shared page, which the domain has until it is dead.
-    pub fn with_shared_info(&self, action: impl FnOnce()) {
-        let life = self.life.lock();
-        if life.dying() != Dying::Done {
-            action();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixture::Fixture;
     use core::sync::atomic::Ordering;
+    use hv_core::lifecycle::Dying;
     use hv_core::p2m::Kind;
 
     const GUEST_RAM: Gfn = Gfn::new(0x4_0000);

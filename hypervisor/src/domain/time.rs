@@ -3,6 +3,7 @@
 use crate::domain::Domain;
 use crate::machine::Machine;
 use hv_core::addr::MachineAddr;
+use hv_core::lifecycle::Dying;
 use hv_core::memory::FrameMemory;
 use hv_core::time::Nanos;
 
@@ -52,6 +53,11 @@ impl Domain {
     /// Writes the time of day into the domain's shared page. The version is odd meanwhile, so that
     /// the guest reads again (`public/xen.h`).
     pub fn write_wallclock(&self, machine: &Machine, host: Wallclock) {
+        // Dead, it has no page any more; it cannot die while its life is locked.
+        let life = self.life.lock();
+        if life.dying() == Dying::Done {
+            return;
+        }
         let created = machine.moment(self.settings.counter_offset);
         let time = host.for_domain(created, *self.time_offset.lock());
         let memory = machine.memory();
