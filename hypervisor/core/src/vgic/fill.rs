@@ -1,7 +1,7 @@
 //! Between the interrupts' state and a processor's list registers.
 
-use super::interface::Slot;
-use super::interrupt::{BANK, bits};
+use super::interface::{Interface, Slot};
+use super::interrupt::{BANK, Bank, bits};
 use super::{Kick, ListRegister, ListRegisters, Maintenance, Vgic, bank_of};
 use crate::ids::{Irq, VcpuId};
 
@@ -27,6 +27,12 @@ pub struct Unloaded {
     pub deactivate: PhysicalPpis,
     /// Other vCPUs that shared interrupts moved to.
     pub kick: Kick,
+}
+
+/// Whether the short way of filling list registers led to the end.
+enum Simply {
+    Done,
+    Not,
 }
 
 impl Vgic {
@@ -102,6 +108,66 @@ impl Vgic {
     }
 
     fn fill_unsettled(&mut self, vcpu: VcpuId, registers: &mut impl ListRegisters) -> Filled {
+        match self.fill_simply(vcpu, registers) {
+            Simply::Done => Filled::default(),
+            Simply::Not => self.fill_anew(vcpu, registers),
+        }
+    }
+
+    /// Does what nearly always is to be done: forgets what the guest has ended, adds what is new. What it
+    /// leaves, it leaves as it was.
+    fn fill_simply(&mut self, vcpu: VcpuId, registers: &mut impl ListRegisters) -> Simply {
+        let gate = self.gate();
+        let Some(interface) = self.interfaces.get_mut(vcpu.index()) else { return Simply::Done };
+        if interface.refold || interface.unlisted_active || interface.watched != 0 {
+            return Simply::Not;
+        }
+        let mut ended = interface.used;
+        if ended != 0 {
+            ended &= registers.empty();
+        }
+        while ended != 0 {
+            let slot = ended.trailing_zeros();
+            ended &= ended - 1;
+            let intid = interface.slot(slot).intid;
+            let (bank, bit) = ((intid / BANK) as usize, 1 << (intid % BANK));
+            let state = bank_of(&mut self.private, &mut self.shared, vcpu, bank);
+            let Some(state) = state else { return Simply::Not };
+            let asked = state.drop_pending | state.drop_active | state.make_active;
+            // Pending again: unless by now for another, it follows below.
+            if (asked | state.line) & bit != 0 || state.target(intid % BANK) != vcpu {
+                return Simply::Not;
+            }
+            interface.used &= !(1 << slot);
+            state.resident &= !bit;
+            state.offered &= !bit;
+            state.active &= !bit;
+            state.held &= !bit;
+            if state.wanted() & gate & bit != 0 {
+                interface.mark(bank, bit);
+                state.queued |= bit;
+            } else {
+                interface.unmark(bank, bit);
+            }
+        }
+        let mut free = all(registers.count()) & !interface.used;
+        while interface.summary != 0 {
+            let bank = interface.summary.trailing_zeros() as usize;
+            let state = bank_of(&mut self.private, &mut self.shared, vcpu, bank);
+            let Some(state) = state else { return Simply::Not };
+            let ready = interface.ready(bank);
+            if ready & state.resident != 0 || free == 0 {
+                return Simply::Not;
+            }
+            let slot = free.trailing_zeros();
+            free &= free - 1;
+            place(interface, state, vcpu, gate, slot, (bank, ready.trailing_zeros()), registers);
+        }
+        Simply::Done
+    }
+
+    #[cold]
+    fn fill_anew(&mut self, vcpu: VcpuId, registers: &mut impl ListRegisters) -> Filled {
         let mut kick = self.end_unlisted(vcpu, registers);
         if self.interfaces.get(vcpu.index()).is_some_and(|interface| interface.refold) {
             kick = kick.and(self.fold(vcpu, registers));
@@ -239,59 +305,7 @@ impl Vgic {
         let Some(interface) = self.interfaces.get_mut(vcpu.index()) else { return };
         let state = bank_of(&mut self.private, &mut self.shared, vcpu, bank);
         let Some(state) = state else { return };
-        let intid = u32::try_from(bank).unwrap_or(0) * BANK + index;
-        let Some(irq) = Irq::new(intid) else { return };
-        let bit = 1 << index;
-        let wanted = state.wanted() & gate & bit != 0;
-        let latched = state.latched & bit != 0;
-        let (live, held) = (state.live & bit != 0, state.held & bit != 0);
-        let by_line = state.line & !state.edge & bit != 0;
-        let mut content = ListRegister::new(irq, state.priority(index));
-        let mut entry = Slot { intid, ..Slot::default() };
-        let mut watch = false;
-        if state.active & bit == 0 {
-            content = content.pending();
-            state.offered |= bit;
-            if live {
-                content = content.hardware();
-                entry.hardware = true;
-            } else {
-                // A line that is still high when the guest is done means another round.
-                watch = by_line;
-            }
-            entry.latched = latched;
-            state.latched &= !bit;
-            state.live &= !bit;
-        } else {
-            content = content.active();
-            if wanted && latched && !live && !held && state.target(index) == vcpu {
-                content = content.pending();
-                entry.latched = true;
-                state.latched &= !bit;
-                state.offered |= bit;
-                watch = by_line;
-            } else if wanted {
-                // It can follow only when this one has ended.
-                watch = true;
-                entry.owes = held;
-            } else if held {
-                content = content.hardware();
-                entry.hardware = true;
-            }
-        }
-        if watch {
-            content = content.maintenance_at_end();
-            interface.watched |= 1 << slot;
-        }
-        state.resident |= bit;
-        state.queued &= !bit;
-        state.set_holder(index, vcpu);
-        interface.unmark(bank, bit);
-        interface.used |= 1 << slot;
-        if let Some(place) = interface.slots.get_mut(slot as usize) {
-            *place = entry;
-        }
-        registers.write(slot as usize, content);
+        place(interface, state, vcpu, gate, slot, (bank, index), registers);
     }
 
     /// Takes the interrupt in list register `slot`, of which `content` was read, back into the state. The
@@ -386,6 +400,80 @@ impl Vgic {
         }
         kick
     }
+}
+
+/// Puts interrupt `index` of a bank, which waits, in list register `slot`.
+#[inline]
+fn place(
+    interface: &mut Interface,
+    state: &mut Bank,
+    vcpu: VcpuId,
+    gate: u32,
+    slot: u32,
+    (bank, index): (usize, u32),
+    registers: &mut impl ListRegisters,
+) {
+    let intid = u32::try_from(bank).unwrap_or(0) * BANK + index;
+    let Some(irq) = Irq::new(intid) else { return };
+    let bit = 1 << index;
+    let content = ListRegister::new(irq, state.priority(index));
+    let mut entry = Slot { intid, ..Slot::default() };
+    let by_line = state.line & !state.edge & bit != 0;
+    let (content, watch) = if state.active & bit == 0 {
+        entry.hardware = state.live & bit != 0;
+        entry.latched = state.latched & bit != 0;
+        state.offered |= bit;
+        state.latched &= !bit;
+        state.live &= !bit;
+        let content = content.pending();
+        // A line that is still high when the guest is done means another round.
+        if entry.hardware { (content.hardware(), false) } else { (content, by_line) }
+    } else {
+        let wanted = state.wanted() & gate & bit != 0;
+        place_active(state, vcpu, index, wanted, content.active(), &mut entry)
+    };
+    let content = if watch {
+        interface.watched |= 1 << slot;
+        content.maintenance_at_end()
+    } else {
+        content
+    };
+    state.resident |= bit;
+    state.queued &= !bit;
+    state.set_holder(index, vcpu);
+    interface.unmark(bank, bit);
+    interface.used |= 1 << slot;
+    if let Some(place) = interface.slots.get_mut(slot as usize) {
+        *place = entry;
+    }
+    registers.write(slot as usize, content);
+}
+
+/// Decides how an active interrupt stands in its list register, and whether its end is of interest.
+fn place_active(
+    state: &mut Bank,
+    vcpu: VcpuId,
+    index: u32,
+    wanted: bool,
+    content: ListRegister,
+    entry: &mut Slot,
+) -> (ListRegister, bool) {
+    let bit = 1 << index;
+    let held = state.held & bit != 0;
+    if !wanted {
+        entry.hardware = held;
+        return if held { (content.hardware(), false) } else { (content, false) };
+    }
+    let latched = state.latched & !state.live & bit != 0;
+    if latched && !held && state.target(index) == vcpu {
+        entry.latched = true;
+        state.latched &= !bit;
+        state.offered |= bit;
+        return (content.pending(), state.line & !state.edge & bit != 0);
+    }
+    // What is pending can follow only when this one has ended.
+    entry.owes = held;
+    (content, true)
 }
 
 /// Leaves `vcpu` out: it is filled before it runs on anyway.
