@@ -5,6 +5,8 @@
 //! happens outside, so INTRODUCE is answered by [`Server::introduced`] when it is done.
 
 mod control;
+#[cfg(test)]
+mod model;
 mod nodes;
 mod outgoing;
 mod requests;

@@ -101,6 +101,10 @@ impl Transaction {
     ///
     /// [`Conflict`] where what it looked at has changed since it started.
     pub fn commit(self, store: &mut Tree, stamp: &mut Stamp) -> Result<Vec<Change>, Conflict> {
+        if self.base.is_same(store) {
+            *store = self.tree;
+            return Ok(self.log.changes);
+        }
         let unchanged = |(path, seen): (&NodePath, &Seen)| {
             let (then, now) = (self.base.get(path.as_str()), store.get(path.as_str()));
             let content = |node: &Node| node.content;

@@ -109,6 +109,11 @@ impl Tree {
         self.nodes.get(path)
     }
 
+    /// Returns whether nothing changed in either since one was cloned from the other.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.nodes.ptr_eq(&other.nodes)
+    }
+
     /// Returns what a domain's nodes amount to.
     pub fn usage(&self, domain: u16) -> Usage {
         self.usage.get(&domain).copied().unwrap_or_default()
@@ -328,6 +333,7 @@ mod tests {
         assert_eq!(snapshot.get("/a").unwrap().children_list(), b"b\0");
         assert_eq!(tree.get("/a").unwrap().children_list(), b"b\0c\0");
         assert_eq!(snapshot.usage(3), Usage::default());
+        assert!(!tree.is_same(&snapshot) && snapshot.is_same(&snapshot.clone()));
     }
 
     #[test]
