@@ -63,7 +63,8 @@ pub(crate) fn toolstack() -> Result<Vec<PathBuf>> {
 /// Builds packages for a target and returns the executables that came of it.
 pub(crate) fn executables(packages: &[&str], built: &Built, target: &str) -> Result<Vec<PathBuf>> {
     let mut command = cargo();
-    command.args(["build", "--release", "--quiet", "--target", target]);
+    let profile = if target == STATIC_LINUX { "tools" } else { "release" };
+    command.args(["build", "--profile", profile, "--quiet", "--target", target]);
     match built {
         Built::Programs => command.arg("--bins"),
         Built::Example(name) => command.args(["--example", name]),
