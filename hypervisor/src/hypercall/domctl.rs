@@ -104,3 +104,6 @@ fn route(request: &mut Request<'_>) -> Outcome {
         _ => Errno::ENOSYS.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,3 +79,6 @@ fn list_domains(request: &mut Request<'_>) -> Result<(), Errno> {
     request.sysctl.set_payload(&list);
     request.reply()
 }
+
+#[cfg(test)]
+mod tests;

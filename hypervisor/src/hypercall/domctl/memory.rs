@@ -1,6 +1,7 @@
 //! A domain's memory, as far as it is not `memory_op`'s: limits, device frames, caches.
 
 use super::Request;
+use crate::domain::Domain;
 use crate::hypercall::Outcome;
 use hv_core::addr::{Gfn, Mfn, PAGE_SHIFT, PAGE_SIZE, to_index};
 use hv_core::memory::FrameMemory;
@@ -32,6 +33,10 @@ pub(super) fn iomem_permission(request: &Request<'_>) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     let frames = permission.first_mfn..end;
+    // Nobody gives what it has not itself: RAM and the hypervisor's own devices are not Dom0's.
+    if !request.caller.domain.devices.lock().contains(frames.clone()) {
+        return Err(Errno::EPERM);
+    }
     let mut devices = request.domain.devices.lock();
     if permission.allow_access != 0 {
         devices.insert(frames)
@@ -50,7 +55,8 @@ pub(super) fn map_device(request: &Request<'_>) -> Result<(), Errno> {
     if mapping.nr_mfns > MOST_DEVICE_FRAMES {
         return Err(Errno::E2BIG);
     }
-    if !request.domain.devices.lock().contains(mapping.first_mfn..end) {
+    let may = |domain: &Domain| domain.devices.lock().contains(mapping.first_mfn..end);
+    if !may(request.caller.domain) || !may(request.domain) {
         return Err(Errno::EPERM);
     }
     let (hv, domain) = (request.caller.hv, request.domain);

@@ -2,7 +2,7 @@
 
 use super::Request;
 use super::info::{load_bitmap, store_bitmap};
-use hv_core::ids::VcpuId;
+use super::vcpu::find;
 use hv_core::sched::Share;
 use hv_core::sched::affinity::CpuSet;
 use hypercall_abi::domctl::{
@@ -28,7 +28,7 @@ fn check(affinity: &VcpuAffinity) -> Result<(), Errno> {
 pub(super) fn set_affinity(request: &Request<'_>) -> Result<(), Errno> {
     let affinity: VcpuAffinity = request.domctl.payload();
     let hv = request.caller.hv;
-    let vcpu = request.domain.vcpu(VcpuId(affinity.vcpu)).ok_or(Errno::ESRCH)?;
+    let vcpu = find(request, affinity.vcpu)?;
     check(&affinity)?;
     let (mut hard, mut soft) = hv.scheduler.lock().affinity(vcpu.sched);
     if affinity.flags & XEN_VCPUAFFINITY_HARD != 0 {
@@ -57,7 +57,7 @@ pub(super) fn set_affinity(request: &Request<'_>) -> Result<(), Errno> {
 
 pub(super) fn get_affinity(request: &Request<'_>) -> Result<(), Errno> {
     let affinity: VcpuAffinity = request.domctl.payload();
-    let vcpu = request.domain.vcpu(VcpuId(affinity.vcpu)).ok_or(Errno::ESRCH)?;
+    let vcpu = find(request, affinity.vcpu)?;
     check(&affinity)?;
     let (hard, soft) = request.caller.hv.scheduler.lock().affinity(vcpu.sched);
     let count = processors(request);

@@ -21,7 +21,8 @@ pub(super) fn max(request: &Request<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-fn find<'a>(request: &'a Request<'_>, number: u32) -> Result<&'a Vcpu, Errno> {
+/// Returns the virtual processor a request names.
+pub(super) fn find<'a>(request: &'a Request<'_>, number: u32) -> Result<&'a Vcpu, Errno> {
     if number >= request.domain.settings.max_vcpus {
         return Err(Errno::EINVAL);
     }
