@@ -19,8 +19,9 @@ pub const PSR_IRQ_MASK: u64 = 1 << 7;
 pub const PSR_ABT_MASK: u64 = 1 << 8;
 /// Processor state: debug exceptions masked.
 pub const PSR_DBG_MASK: u64 = 1 << 9;
-/// Processor state in which a guest starts, as tools of 4.20 have it.
-pub const PSR_GUEST64_INIT: u64 = PSR_ABT_MASK | PSR_FIQ_MASK | PSR_IRQ_MASK | PSR_MODE_EL1H;
+/// Processor state in which a guest starts; tools before 4.20.4 leave debug exceptions unmasked.
+pub const PSR_GUEST64_INIT: u64 =
+    PSR_DBG_MASK | PSR_ABT_MASK | PSR_FIQ_MASK | PSR_IRQ_MASK | PSR_MODE_EL1H;
 /// SCTLR_EL1 with which a guest starts.
 pub const SCTLR_GUEST_INIT: u64 = 0x00c5_0078;
 

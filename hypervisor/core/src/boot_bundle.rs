@@ -134,6 +134,9 @@ pub fn write(
     archive
 }
 
+/// A member's name and data.
+type Member<'a> = (&'a [u8], &'a [u8]);
+
 /// The members of an archive, in order.
 struct Members<'a> {
     rest: &'a [u8],
@@ -141,7 +144,7 @@ struct Members<'a> {
 
 impl<'a> Members<'a> {
     /// Returns the next member's name and data; nothing at the end.
-    fn next_member(&mut self) -> Result<Option<(&'a [u8], &'a [u8])>, BundleError> {
+    fn next_member(&mut self) -> Result<Option<Member<'a>>, BundleError> {
         let header = self.rest.get(..HEADER).ok_or(BundleError::Truncated)?;
         if !header.starts_with(MAGIC) {
             return Err(BundleError::NotAnArchive);
