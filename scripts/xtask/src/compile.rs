@@ -55,6 +55,12 @@ pub(crate) fn toolstack() -> Result<Vec<PathBuf>> {
     for built in executables(&TOOLSTACK, &Built::Programs, STATIC_LINUX)? {
         let to = bin.join(built.file_name().context("a binary without a name")?);
         run(Command::new(&strip).arg("-o").arg(&to).arg(&built))?;
+        if to.ends_with("xl") {
+            // xl under its other name; a copy, since images are filled with plain files.
+            let other = bin.join("xen-init-dom0");
+            fs::copy(&to, &other)?;
+            installed.push(other);
+        }
         installed.push(to);
     }
     Ok(installed)
