@@ -309,4 +309,4 @@ impl HostTree {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

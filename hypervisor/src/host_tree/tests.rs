@@ -172,23 +172,30 @@ impl Numbers {
     }
 }
 
+/// Returns copies of a tree with a few bytes changed, and some cut short.
+pub(crate) fn corrupted(original: &[u8], count: usize) -> impl Iterator<Item = Vec<u8>> {
+    let mut numbers = Numbers(0x5eed);
+    (0..count).map(move |_| {
+        let mut blob = original.to_vec();
+        for _ in 0..=numbers.below(4) {
+            let at = numbers.below(blob.len());
+            blob[at] = match numbers.below(4) {
+                0 => 0,
+                1 => 0xff,
+                2 => blob[at] ^ (1 << numbers.below(8)),
+                _ => u8::try_from(numbers.below(256)).unwrap(),
+            };
+        }
+        blob.truncate(blob.len() - numbers.below(2) * numbers.below(64));
+        blob
+    })
+}
+
 #[test]
 fn corrupt_trees_are_refused_or_read_but_never_panic() {
-    let mut numbers = Numbers(0x5eed);
     let (mut refused, mut read) = (0, 0);
     for original in [VIRT_V2, VIRT_V3, SOC] {
-        for _ in 0..700 {
-            let mut blob = original.to_vec();
-            for _ in 0..=numbers.below(4) {
-                let at = numbers.below(blob.len());
-                blob[at] = match numbers.below(4) {
-                    0 => 0,
-                    1 => 0xff,
-                    2 => blob[at] ^ (1 << numbers.below(8)),
-                    _ => u8::try_from(numbers.below(256)).unwrap(),
-                };
-            }
-            blob.truncate(blob.len() - numbers.below(2) * numbers.below(64));
+        for blob in corrupted(original, 700) {
             match HostTree::parse(&blob) {
                 Ok(_) => read += 1,
                 Err(_) => refused += 1,

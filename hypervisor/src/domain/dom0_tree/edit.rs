@@ -20,14 +20,12 @@ pub(super) fn set(node: &mut DeviceTreeNode, name: &str, value: impl ToPropertyV
 
 /// Sets a property to 32-bit cells.
 pub(super) fn cells(node: &mut DeviceTreeNode, name: &str, cells: &[u32]) {
-    let bytes: Vec<u8> = cells.iter().flat_map(|cell| cell.to_be_bytes()).collect();
-    set(node, name, bytes.as_slice());
+    set(node, name, cells);
 }
 
 /// Sets `compatible`.
 pub(super) fn compatible(node: &mut DeviceTreeNode, names: &[&str]) {
-    let bytes: Vec<u8> = names.iter().flat_map(|name| name.bytes().chain([0])).collect();
-    set(node, "compatible", bytes.as_slice());
+    set(node, "compatible", names);
 }
 
 /// Returns the strings of a property.

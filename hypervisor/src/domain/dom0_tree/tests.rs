@@ -1,5 +1,6 @@
 use super::*;
-use crate::domain::dom0_layout::Request;
+use crate::domain::dom0_layout::{LayoutError, Request};
+use crate::host_tree::tests::corrupted;
 use crate::region::without;
 use alloc::vec;
 
@@ -7,7 +8,7 @@ const VIRT_V2: &[u8] = include_bytes!("../../../tests/trees/virt-gicv2.dtb");
 const VIRT_V3: &[u8] = include_bytes!("../../../tests/trees/virt-gicv3.dtb");
 const SOC: &[u8] = include_bytes!("../../../tests/trees/soc.dtb");
 
-fn plan(host: &HostTree) -> Dom0Layout {
+fn plan(host: &HostTree) -> Result<Dom0Layout, LayoutError> {
     let used = [Region::between(0x4000_0000, 0x4100_0000)];
     let free = without(&host.memory, &[&host.reserved, &used[..]].concat());
     let request = Request {
@@ -22,7 +23,7 @@ fn plan(host: &HostTree) -> Dom0Layout {
         console: host.console(None),
         grant_frames: 64,
     };
-    Dom0Layout::plan(&request).unwrap()
+    Dom0Layout::plan(&request)
 }
 
 fn description(vcpus: u32) -> Description<'static> {
@@ -31,7 +32,7 @@ fn description(vcpus: u32) -> Description<'static> {
 
 fn dom0(blob: &[u8], vcpus: u32) -> (Dom0Layout, DeviceTree) {
     let host = HostTree::parse(blob).unwrap();
-    let layout = plan(&host);
+    let layout = plan(&host).unwrap();
     let tree = build(blob, &host, &layout, &description(vcpus)).unwrap();
     let tree = DeviceTree::from_fdt(&Fdt::new(&tree).unwrap());
     (layout, tree)
@@ -194,9 +195,25 @@ fn performance_monitors_and_modules_are_kept_back() {
 #[test]
 fn a_tree_that_is_not_the_one_that_was_read_does_not_panic() {
     let host = HostTree::parse(VIRT_V3).unwrap();
-    let layout = plan(&host);
+    let layout = plan(&host).unwrap();
     let foreign = build(SOC, &host, &layout, &description(1));
     assert_eq!(foreign, Err(Dom0TreeError::NoGic));
     let none = build(b"none", &host, &layout, &description(1));
     assert_eq!(none, Err(Dom0TreeError::Host(TreeError::NoMagic)));
+}
+
+#[test]
+fn a_corrupt_host_tree_gives_dom0_a_good_one_or_none() {
+    let mut built = 0;
+    for original in [VIRT_V2, VIRT_V3, SOC] {
+        for blob in corrupted(original, 300) {
+            let Ok(host) = HostTree::parse(&blob) else { continue };
+            let Ok(layout) = plan(&host) else { continue };
+            if let Ok(tree) = build(&blob, &host, &layout, &description(2)) {
+                Fdt::new(&tree).unwrap();
+                built += 1;
+            }
+        }
+    }
+    assert!(built > 100, "only {built} were good enough");
 }
