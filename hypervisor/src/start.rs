@@ -123,6 +123,9 @@ fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
     for complaint in complaints {
         hv.print(format_args!("command line: {complaint}"));
     }
+    if let Some(irq) = hv.host.serial_irq {
+        hv.machine.listen_to_serial(irq);
+    }
     hv.scheduler.lock().bring_up(CpuId(0), hv.machine.now());
     start_others(hv, &tree);
     let unused = dom0::free_regions(free.iter());

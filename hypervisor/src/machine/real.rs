@@ -95,6 +95,14 @@ impl Machine {
         self.serial.lock().read()
     }
 
+    /// Makes typed bytes interrupt this processor, by `irq`.
+    pub fn listen_to_serial(&self, irq: Irq) {
+        self.serial.lock().enable_receive_interrupt();
+        gic::set_trigger(irq, Trigger::Level);
+        gic::route(irq, self.this_cpu());
+        gic::enable(irq);
+    }
+
     /// Forgets stale translations of the table whose `VTTBR_EL2` is `vttbr`, on every processor.
     pub fn flush_stage2(&self, vttbr: u64, stale: Stale) {
         match stale {
