@@ -2,6 +2,9 @@
 //!
 //! Whatever fails, [`create`] leaves nothing behind: no domain, node, loop device or file.
 
+#[cfg(test)]
+mod tests;
+
 use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,7 +24,8 @@ use crate::layout::{self, PAGE, Region, magic};
 use crate::load::load_into_guest;
 use crate::plan::{BuildPlan, Extents, Host, Images};
 use crate::store::{self, domain_path, notes_path, private_to, readable_by};
-use crate::{domain, json, userdata};
+use crate::userdata::{Item, Userdata};
+use crate::{domain, json};
 
 /// A domain that was built, paused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,7 +102,13 @@ pub fn check(xen: &impl Xen, store: &Client, config: &DomainConfig) -> Result<()
 }
 
 /// Builds a domain with its devices, and leaves it paused. `text` is what it is made anew from.
-pub fn create(xen: &impl Xen, store: &Client, config: &DomainConfig, text: &str) -> Result<Built> {
+pub fn create(
+    xen: &impl Xen,
+    store: &Client,
+    files: &Userdata,
+    config: &DomainConfig,
+    text: &str,
+) -> Result<Built> {
     check(xen, store, config)?;
     let sources = Sources::open(config)?;
     let plan = BuildPlan::new(config, &sources.images(), &host(xen)?)?;
@@ -114,12 +124,12 @@ pub fn create(xen: &impl Xen, store: &Client, config: &DomainConfig, text: &str)
         gic_version: config.gic_version,
         spis: u32::from(config.vuart),
     })?;
-    let builder = Builder { xen, store, config, plan, created, uuid };
+    let builder = Builder { xen, store, files, config, plan, created, uuid };
     match builder.build(&sources, text) {
         Ok(()) => Ok(Built { domain: created.domain, uuid }),
         Err(error) => {
             // What failed first is what the user must hear; removal goes on over failures of its own.
-            let _ = domain::destroy(xen, store, created.domain);
+            let _ = domain::destroy(xen, store, files, created.domain);
             Err(error)
         }
     }
@@ -128,6 +138,7 @@ pub fn create(xen: &impl Xen, store: &Client, config: &DomainConfig, text: &str)
 struct Builder<'a, X> {
     xen: &'a X,
     store: &'a Client,
+    files: &'a Userdata,
     config: &'a DomainConfig,
     plan: BuildPlan,
     created: Created,
@@ -157,9 +168,9 @@ impl<X: Xen> Builder<'_, X> {
         self.scheduling()?;
         self.publish(&rings)?;
         self.devices(&rings)?;
-        userdata::write(domain, self.uuid, userdata::Item::Config, text)?;
+        self.files.write(domain, self.uuid, Item::Config, text)?;
         let json = json::config(self.config, self.uuid);
-        userdata::write(domain, self.uuid, userdata::Item::LibxlJson, &json.to_string())
+        self.files.write(domain, self.uuid, Item::LibxlJson, &json.to_string())
     }
 
     /// vCPUs, where they may run, and how much memory there may be.

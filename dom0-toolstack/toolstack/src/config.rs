@@ -23,7 +23,7 @@ pub use parser::{Kind, Setting, Value};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file could not be read.
-    #[error("cannot read the configuration {path}: {source}")]
+    #[error("cannot read the configuration {path}: {}", crate::plain(.source))]
     Unreadable {
         /// Its path.
         path: String,

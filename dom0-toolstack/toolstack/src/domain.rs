@@ -8,9 +8,10 @@ use xen_sys::sysctl::Sysctl;
 use xen_sys::{DomId, Errno, Xen};
 use xenstore::client::{Client, Store};
 
+use crate::devices;
 use crate::error::{Error, Result};
 use crate::store::{self, domain_path, notes_path};
-use crate::{devices, userdata};
+use crate::userdata::Userdata;
 
 /// How long a guest may take to say that it has read a request.
 const ACKNOWLEDGE: Duration = Duration::from_secs(60);
@@ -87,6 +88,7 @@ pub fn rename(xen: &impl Xen, store: &Client, domain: DomId, name: &str) -> Resu
 pub fn preserve(
     xen: &impl Xen,
     store: &Client,
+    files: &Userdata,
     info: &DomainInfo,
     name: &str,
     new: Uuid,
@@ -104,7 +106,7 @@ pub fn preserve(
         transaction.write(&format!("{}/vm", domain_path(domain)), &to)?;
         Ok::<_, Error>(transaction.rm(&from)?)
     })?;
-    userdata::rename(domain, old, new);
+    files.rename(domain, old, new);
     Ok(xen.set_handle(domain, *new.as_bytes())?)
 }
 
@@ -136,7 +138,7 @@ pub fn request(xen: &impl Xen, store: &Client, domain: DomId, request: Request) 
 /// Removes a domain with all that belongs to it: devices, nodes, loop devices, files, memory.
 ///
 /// Goes on after a failure, so that nothing more than it must is left; the first failure is returned.
-pub fn destroy(xen: &impl Xen, store: &Client, domain: DomId) -> Result<()> {
+pub fn destroy(xen: &impl Xen, store: &Client, files: &Userdata, domain: DomId) -> Result<()> {
     if domain == DomId::DOM0 {
         return Err(Error::Refused { domain, why: "Dom0 cannot be destroyed".into() });
     }
@@ -146,13 +148,13 @@ pub fn destroy(xen: &impl Xen, store: &Client, domain: DomId) -> Result<()> {
         Err(error) if error.is(Errno::INVAL) || error.is(Errno::SRCH) => Ok(()),
         answer => answer.map_err(Error::from),
     };
-    let forgotten = forget(store, domain, uuid(&info));
+    let forgotten = forget(store, files, domain, uuid(&info));
     let destroyed = xen.destroy_domain(domain).map_err(Error::from);
     paused.and(forgotten).and(destroyed)
 }
 
 /// Removes what a domain has outside the hypervisor.
-pub fn forget(store: &Client, domain: DomId, uuid: Uuid) -> Result<()> {
+pub fn forget(store: &Client, files: &Userdata, domain: DomId, uuid: Uuid) -> Result<()> {
     let mut first = Ok(());
     for device in devices::list(store, domain)? {
         first = first.and(device.remove(store));
@@ -167,7 +169,7 @@ pub fn forget(store: &Client, domain: DomId, uuid: Uuid) -> Result<()> {
         }
         Ok(())
     });
-    userdata::remove(domain, uuid);
+    files.remove(domain, uuid);
     first.and(nodes)
 }
 

@@ -20,7 +20,7 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] crate::config::Error),
     /// A file could not be used.
-    #[error("cannot {action} {}: {source}", .path.display())]
+    #[error("cannot {action} {}: {}", .path.display(), plain(.source))]
     File {
         /// What was tried.
         action: &'static str,
@@ -158,6 +158,12 @@ pub enum Error {
         /// How long.
         seconds: u64,
     },
+}
+
+/// The system's words for an error, without its number.
+pub fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).into()
 }
 
 impl Error {

@@ -19,4 +19,4 @@ pub mod plan;
 pub mod store;
 pub mod userdata;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, plain};

@@ -1,4 +1,4 @@
-//! What the toolstack remembers of a domain outside xenstore, in files below `/var/lib/xen`.
+//! What the toolstack remembers of a domain outside xenstore: files, one for each domain and item.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,11 @@ use xen_sys::DomId;
 
 use crate::error::{Error, Result};
 
-/// Where the files are.
-const DIRECTORY: &str = "/var/lib/xen";
+/// The directory of the files.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Userdata {
+    directory: PathBuf,
+}
 
 /// What a file holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,38 +32,71 @@ impl Item {
     }
 }
 
-fn path(domain: DomId, uuid: Uuid, item: &str) -> PathBuf {
-    Path::new(DIRECTORY).join(format!("userdata-d.{domain}.{uuid}.{item}"))
-}
-
-/// Keeps `text`.
-pub fn write(domain: DomId, uuid: Uuid, item: Item, text: &str) -> Result<()> {
-    let path = path(domain, uuid, item.name());
-    let directory = Path::new(DIRECTORY);
-    fs::create_dir_all(directory).map_err(|source| Error::file("make", directory, source))?;
-    fs::write(&path, text).map_err(|source| Error::file("write", &path, source))
-}
-
-/// What was kept, if anything was.
-pub fn read(domain: DomId, uuid: Uuid, item: Item) -> Option<String> {
-    fs::read_to_string(path(domain, uuid, item.name())).ok()
-}
-
-/// Keeps what is kept of a domain under its new UUID.
-pub fn rename(domain: DomId, from: Uuid, to: Uuid) {
-    for item in [Item::Config, Item::LibxlJson] {
-        // What is not there need not be renamed.
-        let _ = fs::rename(path(domain, from, item.name()), path(domain, to, item.name()));
+impl Default for Userdata {
+    fn default() -> Self {
+        Self::new(Path::new("/var/lib/xen"))
     }
 }
 
-/// Forgets all that was kept of a domain.
-pub fn remove(domain: DomId, uuid: Uuid) {
-    let prefix = format!("userdata-d.{domain}.{uuid}.");
-    for entry in fs::read_dir(DIRECTORY).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&prefix) {
-            // A file that is gone already is what we want.
-            let _ = fs::remove_file(entry.path());
+impl Userdata {
+    /// Files in `directory`, which is made when needed.
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// Keeps `text`.
+    pub fn write(&self, domain: DomId, uuid: Uuid, item: Item, text: &str) -> Result<()> {
+        let directory = &self.directory;
+        fs::create_dir_all(directory).map_err(|source| Error::file("make", directory, source))?;
+        let path = self.path(domain, uuid, item);
+        fs::write(&path, text).map_err(|source| Error::file("write", &path, source))
+    }
+
+    /// What was kept, if anything was.
+    pub fn read(&self, domain: DomId, uuid: Uuid, item: Item) -> Option<String> {
+        fs::read_to_string(self.path(domain, uuid, item)).ok()
+    }
+
+    /// Keeps what is kept of a domain under its new UUID.
+    pub fn rename(&self, domain: DomId, from: Uuid, to: Uuid) {
+        for item in [Item::Config, Item::LibxlJson] {
+            // What is not there need not be renamed.
+            let _ = fs::rename(self.path(domain, from, item), self.path(domain, to, item));
         }
+    }
+
+    /// Forgets all that was kept of a domain.
+    pub fn remove(&self, domain: DomId, uuid: Uuid) {
+        let prefix = format!("userdata-d.{domain}.{uuid}.");
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                // A file that is gone already is what we want.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn path(&self, domain: DomId, uuid: Uuid, item: Item) -> PathBuf {
+        self.directory.join(format!("userdata-d.{domain}.{uuid}.{}", item.name()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_found_renamed_and_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Userdata::new(&directory.path().join("xen"));
+        let (domain, old, new) = (DomId(3), Uuid::from_u128(1), Uuid::from_u128(2));
+        files.write(domain, old, Item::Config, "name='x'").unwrap();
+        files.write(DomId(30), old, Item::Config, "another's").unwrap();
+        files.rename(domain, old, new);
+        assert_eq!(files.read(domain, old, Item::Config), None);
+        assert_eq!(files.read(domain, new, Item::Config).as_deref(), Some("name='x'"));
+        files.remove(domain, new);
+        assert_eq!(files.read(domain, new, Item::Config), None);
+        assert!(files.read(DomId(30), old, Item::Config).is_some());
     }
 }

@@ -26,7 +26,7 @@ pub enum Param {
 }
 
 impl Param {
-    const fn index(self) -> u32 {
+    pub(crate) const fn index(self) -> u32 {
         match self {
             Self::CallbackIrq => 0,
             Self::StorePfn => 1,

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 
 use toolstack::domain;
+use toolstack::userdata::Userdata;
 use xen_sys::DomId;
 use xen_sys::domctl::{DomainInfo, Domctl};
 use xen_sys::privcmd::Privcmd;
@@ -17,6 +18,8 @@ pub struct Context {
     pub verbosity: u8,
     /// Whether nothing is to be done, only shown.
     pub dry_run: bool,
+    /// What the toolstack remembers of domains.
+    pub files: Userdata,
     xen: OnceCell<Privcmd>,
     store: OnceCell<Client>,
 }

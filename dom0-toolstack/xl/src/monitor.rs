@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use toolstack::Error as ToolstackError;
 use toolstack::build::{self, Built};
 use toolstack::config::domain::{Action, Actions, DomainConfig};
 use toolstack::config::{Config, Error};
 use toolstack::domain::{self, End};
-use toolstack::{Error as ToolstackError, userdata};
+use toolstack::userdata::Item;
 use uuid::Uuid;
 use xen_sys::DomId;
 use xen_sys::domctl::ShutdownReason;
@@ -88,7 +89,7 @@ pub fn run(context: &Context, domain: DomId, uuid: Uuid) -> Outcome {
 
 /// Does what the configuration says for `reason`; returns the domain that was made anew, if one was.
 fn settle(context: &Context, built: Built, reason: ShutdownReason) -> Outcome<Option<Built>> {
-    let Some(text) = userdata::read(built.domain, built.uuid, userdata::Item::Config) else {
+    let Some(text) = context.files.read(built.domain, built.uuid, Item::Config) else {
         say("Its configuration is gone: leaving the domain as it is.");
         return Ok(None);
     };
@@ -102,7 +103,7 @@ fn settle(context: &Context, built: Built, reason: ShutdownReason) -> Outcome<Op
     let (xen, store) = (context.xen()?, context.store()?);
     let remove = || {
         say(&format!("Domain {} needs to be cleaned up: destroying the domain", built.domain));
-        domain::destroy(xen, store, built.domain)
+        domain::destroy(xen, store, &context.files, built.domain)
     };
     match action {
         Action::Preserve => return Ok(None),
@@ -118,12 +119,19 @@ fn settle(context: &Context, built: Built, reason: ShutdownReason) -> Outcome<Op
         Action::RenameRestart => {
             let uuid = Uuid::new_v4();
             let kept = format!("{name}-{}", seconds_now());
-            domain::preserve(xen, store, &context.info(built.domain)?, &kept, uuid)?;
+            domain::preserve(
+                xen,
+                store,
+                &context.files,
+                &context.info(built.domain)?,
+                &kept,
+                uuid,
+            )?;
             say(&format!("Domain {} is kept as {kept}", built.domain));
         }
     }
     say("Done. Rebooting now");
-    let next = build::create(xen, store, &config, &text)?;
+    let next = build::create(xen, store, &context.files, &config, &text)?;
     build::unpause(xen, next.domain)?;
     Ok(Some(next))
 }

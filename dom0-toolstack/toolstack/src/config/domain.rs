@@ -447,6 +447,9 @@ fn unused_keys(config: &Config) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
     for setting in config.settings() {
         let key = &setting.key;
+        if matches!(&setting.value.kind, Kind::List(list) if list.is_empty()) {
+            continue;
+        }
         let (what, remark, help) = match keys::support(key) {
             Some(Support::Acted | Support::Meaningless) => continue,
             Some(Support::NotYet) => {
@@ -608,9 +611,10 @@ gic_version = "v3"
 
     #[test]
     fn keys_without_effect_are_named_and_x86_keys_are_not() {
-        let (_, warnings) =
-            read("name='a'\nkernel='k'\nvtpm=['x']\nmemmory=5\nhap=1\nacpi=0\nfrobnicate=1")
-                .unwrap();
+        let (_, warnings) = read(
+            "name='a'\nkernel='k'\nvtpm=['x']\nvfb=[]\nmemmory=5\nhap=1\nacpi=0\nfrobnicate=1",
+        )
+        .unwrap();
         let shown: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         assert_eq!(shown.len(), 3, "{shown:?}");
         assert!(

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use toolstack::build::{self, Sources};
 use toolstack::config::domain::DomainConfig;
 use toolstack::config::{self, Config};
-use toolstack::json;
 use toolstack::plan::BuildPlan;
+use toolstack::{json, plain};
 use uuid::Uuid;
 
 use super::{Command, console};
@@ -59,7 +59,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
         return print(&json::pretty(&json::config(&config, uuid)));
     }
     let (xen, store) = (context.xen()?, context.store()?);
-    let built = build::create(xen, store, &config, &text)
+    let built = build::create(xen, store, &context.files, &config, &text)
         .map_err(|error| Failure::from(error).with_status(NOT_CREATED))?;
     if !parsed.has('e') && !parsed.has('F') {
         monitor::spawn(built, &config.name)?;
@@ -100,7 +100,7 @@ fn file_and_overrides(parsed: &Parsed) -> Outcome<(PathBuf, Vec<String>)> {
 /// The file's text with the typed settings below it: what the domain is made anew from.
 fn text(file: &Path, overrides: &[String]) -> Outcome<String> {
     let bytes = std::fs::read(file).map_err(|error| {
-        let text = format!("Failed to read config file: {}: {error}", file.display());
+        let text = format!("Failed to read config file: {}: {}", file.display(), plain(&error));
         Failure::Failed(NOT_CREATED, text)
     })?;
     let mut text = String::from_utf8_lossy(&bytes).into_owned();

@@ -27,5 +27,5 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     if domain == DomId::DOM0 && !parsed.has('f') {
         return Err(Failure::Failed(FAILURE, "xl: Dom0 is not destroyed".into()));
     }
-    Ok(domain::destroy(context.xen()?, context.store()?, domain)?)
+    Ok(domain::destroy(context.xen()?, context.store()?, &context.files, domain)?)
 }

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 use toolstack::config::Config;
 use toolstack::config::domain::DomainConfig;
+use toolstack::domain;
 use toolstack::json;
-use toolstack::{domain, userdata};
+use toolstack::userdata::Item;
 use xen_sys::DomId;
 use xen_sys::domctl::{DomainInfo, Domctl, SchedParams, ShutdownReason};
 use xen_sys::sysctl::Sysctl;
@@ -118,12 +119,14 @@ fn configuration(context: &Context, info: &DomainInfo) -> Outcome<Value> {
     if info.domain == DomId::DOM0 {
         return Ok(json::dom0(&name, info.total_pages * 4, sched));
     }
-    let from_text = userdata::read(info.domain, uuid, userdata::Item::Config)
+    let from_text = context
+        .files
+        .read(info.domain, uuid, Item::Config)
         .and_then(|text| Config::parse(&name, &text, &[]).ok())
         .and_then(|config| DomainConfig::from_config(&config).ok())
         .map(|(config, _)| json::config(&config, uuid));
     let from_json = || {
-        let text = userdata::read(info.domain, uuid, userdata::Item::LibxlJson)?;
+        let text = context.files.read(info.domain, uuid, Item::LibxlJson)?;
         serde_json::from_str(&text).ok()
     };
     let mut config = from_text.or_else(from_json).unwrap_or(Value::Null);
