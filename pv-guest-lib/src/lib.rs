@@ -1,2 +1,58 @@
-//! A library for paravirtual guests.
+//! A library for paravirtual guests: from the loader's jump to events, grants and every processor.
+//!
+//! A guest is an arm64 `Image`, started at EL1 with the device tree's address in x0, as Dom0 or as another
+//! domain of any hypervisor with Xen's interface. [`entry!`] names its first function:
+//!
+//! ```ignore
+//! #![no_std]
+//! #![no_main]
+//! pv_guest_lib::entry!(main);
+//!
+//! fn main() {
+//!     log::info!("hello from vCPU {}", pv_guest_lib::cpu::number());
+//! }
+//! ```
+//!
+//! The guest is linked by this crate's `image.ld`. When its first function returns, the machine (for Dom0) or
+//! the domain is shut down. Off the machine the crate is empty.
 #![no_std]
+
+#[cfg(target_os = "none")]
+extern crate alloc;
+
+#[cfg(target_os = "none")]
+pub mod console;
+#[cfg(target_os = "none")]
+pub mod cpu;
+#[cfg(target_os = "none")]
+pub mod event;
+#[cfg(target_os = "none")]
+pub mod exception;
+#[cfg(target_os = "none")]
+pub mod gic;
+#[cfg(target_os = "none")]
+pub mod grant;
+#[cfg(target_os = "none")]
+mod heap;
+#[cfg(target_os = "none")]
+pub mod hypercall;
+#[cfg(target_os = "none")]
+pub mod map;
+#[cfg(target_os = "none")]
+pub mod mmio;
+#[cfg(target_os = "none")]
+pub mod page;
+#[cfg(target_os = "none")]
+pub mod power;
+#[cfg(target_os = "none")]
+pub mod probe;
+#[cfg(target_os = "none")]
+pub mod shared_info;
+#[cfg(target_os = "none")]
+pub mod smp;
+#[cfg(target_os = "none")]
+pub mod start;
+#[cfg(target_os = "none")]
+pub mod time;
+#[cfg(target_os = "none")]
+pub mod tree;

@@ -1,0 +1,64 @@
+//! More processors: each starts by PSCI, runs one function, and goes off again when that returns.
+
+use crate::cpu::{self, MAX_CPUS};
+use crate::{gic, map, power};
+use core::mem::transmute;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+/// What each processor is to run: a `fn()`.
+static WORK: [AtomicPtr<()>; MAX_CPUS] = [const { AtomicPtr::new(null_mut()) }; MAX_CPUS];
+
+unsafe extern "C" {
+    /// Where a processor starts, in `boot.S`.
+    static secondary_start: u8;
+}
+
+/// A PSCI error number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PsciError(pub i64);
+
+/// Returns the affinity of processor `number`, as Xen lays them out: 16 to a cluster.
+pub fn affinity_of(number: usize) -> u64 {
+    (number as u64 & 0xf) | (number as u64 >> 4) << 8
+}
+
+/// Returns the physical address at which processors start.
+pub fn entry_address() -> u64 {
+    map::physical((&raw const secondary_start).expose_provenance() as u64)
+}
+
+/// Starts processor `number` at `work`.
+pub fn start(number: usize, work: fn()) -> Result<(), PsciError> {
+    let slot = WORK.get(number).ok_or(PsciError(-2))?;
+    slot.store(work as *mut (), Ordering::SeqCst);
+    // SAFETY: the processor has its own stack and runs `next_main`, which keeps Rust's rules.
+    let [answer, ..] = unsafe {
+        power::call(power::CPU_ON, [affinity_of(number), entry_address(), number as u64])
+    };
+    match answer.cast_signed() {
+        0 => Ok(()),
+        error => Err(PsciError(error)),
+    }
+}
+
+/// Returns whether processor `number` is on.
+pub fn is_on(number: usize) -> bool {
+    power::affinity_info(affinity_of(number), 0) != 1
+}
+
+/// Goes on from `boot.S` on every processor but the first.
+pub(crate) extern "C" fn next_main(number: usize) -> ! {
+    gic::init_this_cpu();
+    cpu::enable_interrupts();
+    let work = WORK.get(number).map(|slot| slot.load(Ordering::SeqCst));
+    if let Some(work) = work.filter(|work| !work.is_null()) {
+        // SAFETY: only `start` fills the slot, with a `fn()`.
+        let work: fn() = unsafe { transmute::<*mut (), fn()>(work) };
+        work();
+    }
+    cpu::disable_interrupts();
+    loop {
+        power::cpu_off();
+    }
+}

@@ -1,0 +1,96 @@
+//! What the guest needs to know from its device tree.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use fdt::Fdt;
+use fdt::node::FdtNode;
+use spin::Once;
+
+/// A range of guest physical addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// First address.
+    pub start: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+impl Range {
+    /// Returns whether an address is in it.
+    pub fn contains(self, address: u64) -> bool {
+        address >= self.start && address - self.start < self.len
+    }
+}
+
+/// What the tree says.
+#[derive(Debug)]
+pub struct Tree {
+    /// Where the tree itself is.
+    pub own: Range,
+    /// Memory.
+    pub memory: Vec<Range>,
+    /// Registers of the interrupt controller: distributor, redistributors.
+    pub gic: Vec<Range>,
+    /// Window for the grant table.
+    pub grant_window: Range,
+    /// Address space for foreign frames.
+    pub extended: Vec<Range>,
+    /// Interrupt of event channels.
+    pub event_interrupt: u32,
+    /// Processors.
+    pub cpus: usize,
+    /// Command line.
+    pub command_line: String,
+}
+
+static TREE: Once<Tree> = Once::new();
+
+/// Returns what the tree says.
+pub fn get() -> &'static Tree {
+    TREE.get().expect("the tree is read before the guest's first function runs")
+}
+
+/// Reads the tree at an address.
+pub(crate) fn init(address: u64) {
+    let pointer = crate::map::pointer(address);
+    // SAFETY: the boot protocol puts a device tree there, and nobody writes it.
+    let tree = unsafe { Fdt::from_ptr(pointer) }.expect("there is a device tree at x0");
+    let own = Range { start: address, len: tree.total_size() as u64 };
+    let memory = tree.all_nodes().filter(is_memory).flat_map(ranges).collect();
+    let gic = tree.find_compatible(&["arm,gic-v3"]).map(ranges).unwrap_or_default();
+    let xen = tree.find_compatible(&["xen,xen"]).expect("there is a hypervisor node");
+    let mut windows = ranges(xen).into_iter();
+    let grant_window = windows.next().expect("the hypervisor node has a grant window");
+    let cells = xen.property("interrupts").map(|property| cells(property.value));
+    let interrupt = cells.and_then(|cells| cells.get(1).copied());
+    let event_interrupt = interrupt.expect("the hypervisor node has an interrupt") + 16;
+    let command_line = tree.chosen().bootargs().unwrap_or_default().into();
+    TREE.call_once(|| Tree {
+        own,
+        memory,
+        gic,
+        grant_window,
+        extended: windows.collect(),
+        event_interrupt,
+        cpus: tree.cpus().count(),
+        command_line,
+    });
+}
+
+fn is_memory(node: &FdtNode<'_, '_>) -> bool {
+    node.property("device_type").and_then(|property| property.as_str()) == Some("memory")
+}
+
+fn ranges(node: FdtNode<'_, '_>) -> Vec<Range> {
+    let Some(regions) = node.reg() else { return Vec::new() };
+    regions
+        .map(|region| Range {
+            start: region.starting_address.expose_provenance() as u64,
+            len: region.size.unwrap_or_default() as u64,
+        })
+        .collect()
+}
+
+fn cells(bytes: &[u8]) -> Vec<u32> {
+    bytes.as_chunks().0.iter().map(|cell| u32::from_be_bytes(*cell)).collect()
+}
