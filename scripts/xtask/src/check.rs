@@ -11,8 +11,8 @@ use crate::process::{cargo, output, root, run};
 use crate::system::Count;
 
 /// Packages that are built for the bare machine.
-const BARE_PACKAGES: [&str; 5] =
-    ["hv-core", "hv-arch", "hypervisor", "platform-qemu-virt", "pv-guest-lib"];
+const BARE_PACKAGES: [&str; 6] =
+    ["hv-core", "hv-arch", "hypervisor", "platform-qemu-virt", "pv-guest-lib", "test-guests"];
 
 /// Runs every check, each one line.
 pub(crate) fn check() -> Count {

@@ -1,4 +1,4 @@
-//! Bare-metal tests in QEMU: programs that run in place of the hypervisor or as its Dom0, and end QEMU with a status by semihosting.
+//! Bare-metal tests in QEMU: `machine` in the hypervisor's place, and the guests of `tests/guests` as its Dom0, each on the machines it is made for. A guest prints a line for each test; `machine` ends QEMU with a status.
 
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -6,19 +6,24 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::compile::{self, Built};
-use crate::machine::MachineArgs;
-use crate::process::{dist, root};
+use crate::image;
+use crate::machine::{Hypervisor, MachineArgs};
+use crate::process::dist;
 use crate::qemu;
 use crate::serial::Serial;
 use crate::system::Count;
 
-/// How long one guest may run.
+/// How long one run may take.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// On what machines each guest runs: processors, and virtual ones of Dom0.
+const SHAPES: [(&str, &[(u32, u32)]); 1] = [("evtchn", &[(1, 2), (2, 2)])];
 
 /// One run of one program.
 struct Guest {
     name: String,
     cpus: u32,
+    vcpus: u32,
     place: Place,
 }
 
@@ -31,69 +36,134 @@ enum Place {
 }
 
 /// Runs all guests, or those whose names contain one of `names`.
-pub(crate) fn play(names: &[String]) -> Result<Count> {
+pub(crate) fn play(hypervisor: Hypervisor, names: &[String]) -> Result<Count> {
     let mut count = Count::default();
-    for guest in all()? {
+    for guest in all(hypervisor)? {
         if names.is_empty() || names.iter().any(|name| guest.name.contains(name.as_str())) {
             let began = Instant::now();
-            let result = play_one(&guest);
-            count.note(&format!("guest {} on {} CPU", guest.name, guest.cpus), began, &result);
+            let result = play_one(&guest, hypervisor);
+            let Guest { name, cpus, vcpus, .. } = &guest;
+            let on = match guest.place {
+                Place::Bare(_) => format!("guest {name} on {cpus} CPU"),
+                Place::Dom0 { .. } => format!("guest {name} with {vcpus} vCPU on {cpus} CPU"),
+            };
+            count.note(&on, began, &result);
         }
     }
     Ok(count)
 }
 
-fn all() -> Result<Vec<Guest>> {
+fn all(hypervisor: Hypervisor) -> Result<Vec<Guest>> {
     let mut guests = Vec::new();
-    let machine = Built::Example("machine");
-    for elf in compile::executables(&["platform-qemu-virt"], &machine, compile::BARE_METAL)? {
-        let image = raw(&elf)?;
-        for cpus in [1, 4] {
-            let place = Place::Bare(image.clone());
-            guests.push(Guest { name: String::from("machine"), cpus, place });
-        }
-    }
-    if root().join("tests/guests/Cargo.toml").exists() {
-        let hypervisor = compile::hypervisor()?;
-        let built = compile::executables(&["test-guests"], &Built::Programs, compile::BARE_METAL)?;
-        for elf in built {
-            let kernel = raw(&elf)?;
-            let name = elf.file_name().context("a nameless program")?.to_string_lossy();
-            for cpus in [1, 2] {
-                let place = Place::Dom0 { hypervisor: hypervisor.clone(), kernel: kernel.clone() };
-                guests.push(Guest { name: name.clone().into_owned(), cpus, place });
+    let below = match hypervisor {
+        Hypervisor::Domus => {
+            for kernel in build("platform-qemu-virt", &Built::Example("machine"))? {
+                for cpus in [1, 4] {
+                    let place = Place::Bare(kernel.image.clone());
+                    guests.push(Guest { name: kernel.name.clone(), cpus, vcpus: 0, place });
+                }
             }
+            compile::hypervisor()?
+        }
+        Hypervisor::Xen => image::base()?.xen,
+    };
+    for kernel in build("test-guests", &Built::Programs)? {
+        let shapes = SHAPES.iter().find(|(name, _)| *name == kernel.name);
+        let (_, shapes) = shapes.with_context(|| format!("no shape for {}", kernel.name))?;
+        for (cpus, vcpus) in *shapes {
+            let place = Place::Dom0 { hypervisor: below.clone(), kernel: kernel.image.clone() };
+            let name = kernel.name.clone();
+            guests.push(Guest { name, cpus: *cpus, vcpus: *vcpus, place });
         }
     }
     Ok(guests)
 }
 
-fn raw(elf: &Path) -> Result<PathBuf> {
-    let name = elf.file_name().context("a nameless program")?;
-    let image = dist().join(name).with_extension("guest");
-    compile::raw_image(elf, &image)?;
-    Ok(image)
+/// A program as a boot loader wants it.
+struct Kernel {
+    name: String,
+    image: PathBuf,
 }
 
-fn play_one(guest: &Guest) -> Result<()> {
+fn build(package: &str, what: &Built) -> Result<Vec<Kernel>> {
+    let built = compile::executables(&[package], what, compile::BARE_METAL)?;
+    built.iter().map(|elf| raw(elf)).collect()
+}
+
+fn raw(elf: &Path) -> Result<Kernel> {
+    let name = elf.file_name().context("a nameless program")?.to_string_lossy().into_owned();
+    let image = dist().join(&name).with_extension("guest");
+    compile::raw_image(elf, &image)?;
+    Ok(Kernel { name, image })
+}
+
+fn play_one(guest: &Guest, hypervisor: Hypervisor) -> Result<()> {
     let mut command = Command::new("qemu-system-aarch64");
-    qemu::board(&mut command, guest.cpus, 512);
+    qemu::board(&mut command, guest.cpus, 1024);
     command.args(["-nic", "none", "-semihosting-config", "enable=on,target=native"]);
     match &guest.place {
         Place::Bare(image) => {
             command.arg("-kernel").arg(image);
         }
-        Place::Dom0 { hypervisor, kernel } => {
-            let args =
-                MachineArgs { vcpus: guest.cpus, dom0_memory: 128, ..MachineArgs::default() };
-            command.arg("-kernel").arg(hypervisor).args(["-append", &args.hypervisor_line()]);
+        Place::Dom0 { hypervisor: below, kernel } => {
+            let args = MachineArgs {
+                hypervisor,
+                vcpus: guest.vcpus,
+                dom0_memory: 256,
+                ..MachineArgs::default()
+            };
+            // By counted instructions a run is the same every time, and idle time passes at once.
+            command.args(["-icount", "shift=0,sleep=off"]);
+            command.arg("-kernel").arg(below).args(["-append", &args.hypervisor_line()]);
             qemu::boot_kernel(&mut command, kernel, "");
         }
     }
-    let mut serial = Serial::start(command, &format!("guest-{}-{}", guest.name, guest.cpus))?;
+    let transcript = format!("guest-{}-{}-{}", guest.name, guest.cpus, guest.vcpus);
+    let mut serial = Serial::start(command, &transcript)?;
     let status = serial.end(LIMIT)?;
     if !status.success() {
         bail!("{status}; its last lines were:\n{}", serial.last_lines());
     }
+    match guest.place {
+        Place::Bare(_) => Ok(()),
+        Place::Dom0 { .. } => verdict(serial.text())
+            .with_context(|| format!("its last lines were:\n{}", serial.last_lines())),
+    }
+}
+
+/// Judges a guest by its lines: all tests passed, there was at least one, and it came to its end.
+fn verdict(text: &str) -> Result<()> {
+    let failures: Vec<&str> = text.lines().filter(|line| line.starts_with("not ok ")).collect();
+    if !failures.is_empty() {
+        bail!("\n{}", failures.join("\n"));
+    }
+    let passed = text.lines().filter(|line| line.starts_with("ok ")).count();
+    let end = format!("{passed} passed, 0 failed");
+    if passed == 0 || !text.lines().any(|line| line == end) {
+        bail!("it did not come to its end");
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_says_how_many_tests_passed_has_passed() {
+        assert!(verdict("(Domus) hello\nok one\nok two\n2 passed, 0 failed\n").is_ok());
+    }
+
+    #[test]
+    fn a_guest_that_stops_early_or_runs_nothing_has_failed() {
+        assert!(verdict("ok one\nok two\n").is_err());
+        assert!(verdict("ok one\n2 passed, 0 failed\n").is_err());
+        assert!(verdict("0 passed, 0 failed\n").is_err());
+    }
+
+    #[test]
+    fn a_failure_is_named() {
+        let error = verdict("ok one\nnot ok two: why\n1 passed, 1 failed\n").unwrap_err();
+        assert!(error.to_string().contains("two: why"));
+    }
 }

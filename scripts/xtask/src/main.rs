@@ -47,7 +47,13 @@ enum Command {
     /// Tests on this machine
     Test,
     /// Bare-metal tests in QEMU, or those whose names contain a NAME
-    Guests { names: Vec<String> },
+    Guests {
+        /// The hypervisor below them
+        #[arg(long, value_enum, default_value = "domus")]
+        hypervisor: machine::Hypervisor,
+        /// Names, or parts of names
+        names: Vec<String>,
+    },
     /// Everything: check, test, guests, system; with NAMEs only the guests and scenarios of such names
     Ci { names: Vec<String> },
     /// Plays the scenarios of tests/system, or those whose names contain a NAME
@@ -96,7 +102,7 @@ fn run(command: Command) -> Result<()> {
         Command::Gdb { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::Waits),
         Command::Check => check::check().finish(),
         Command::Test => check::test()?.finish(),
-        Command::Guests { names } => guests::play(&names)?.finish(),
+        Command::Guests { hypervisor, names } => guests::play(hypervisor, &names)?.finish(),
         Command::Ci { names } => ci(&names),
         Command::System { machine, show, names } => {
             let show = if show { system::Show::Everything } else { system::Show::OnlyResults };
@@ -123,7 +129,7 @@ fn ci(names: &[String]) -> Result<()> {
         count.add(check::check());
         count.add(check::test()?);
     }
-    count.add(guests::play(names)?);
+    count.add(guests::play(machine::Hypervisor::Domus, names)?);
     count.add(system::play(&MachineArgs::default(), names, system::Show::OnlyResults)?);
     count.finish()
 }

@@ -118,6 +118,11 @@ impl Serial {
         Ok(())
     }
 
+    /// Returns what was received and not yet waited for.
+    pub(crate) fn text(&self) -> &str {
+        &self.unread
+    }
+
     /// Returns the end of what was received and not waited for.
     pub(crate) fn last_lines(&self) -> String {
         let lines: Vec<&str> = self.unread.lines().collect();
