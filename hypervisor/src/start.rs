@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use hashbrown::HashMap;
 use hv_arch::direct_map::{self, BootRegion, ClaimError};
-use hv_arch::gic::{GicError, Trigger};
+use hv_arch::gic::GicError;
 use hv_arch::uart::{Emergency, Pl011};
 use hv_arch::{BootInfo, gic, power, stage2, timer};
 use hv_core::addr::{Mfn, PAGE_SIZE};
@@ -127,7 +127,6 @@ fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
         hv.machine.listen_to_serial(irq);
     }
     hv.scheduler.lock().bring_up(CpuId(0), hv.machine.now());
-    listen(hv);
     start_others(hv, &tree);
     let unused = dom0::free_regions(free.iter());
     dom0::build(hv, &tree, blob, &found, &unused).map_err(StartError::Dom0)?;
@@ -276,15 +275,6 @@ fn processors(tree: &HostTree, options: &Options) -> Vec<Processor> {
     let most = options.max_cpus.map_or(usize::MAX, |most| most as usize).min(hv_arch::MAX_CPUS);
     let count = u32::try_from(tree.cpus.len().min(most)).unwrap_or(1).max(1);
     (0..count).map(|number| Processor::new(CpuId(number))).collect()
-}
-
-/// Lets the serial port interrupt this processor when something is typed.
-fn listen(hv: &Hypervisor) {
-    let Some(irq) = hv.host.serial_irq else { return };
-    gic::set_trigger(irq, Trigger::Level);
-    gic::route(irq, hv.machine.this_cpu());
-    gic::enable(irq);
-    hv.machine.serial_listen();
 }
 
 fn greet(hv: &Hypervisor, tree: &HostTree) {

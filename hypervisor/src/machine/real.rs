@@ -90,11 +90,6 @@ impl Machine {
         self.serial.lock().write(bytes);
     }
 
-    /// Makes typed bytes interrupt.
-    pub fn serial_listen(&self) {
-        self.serial.lock().enable_receive_interrupt();
-    }
-
     /// Takes a byte that was typed.
     pub fn serial_read(&self) -> Option<u8> {
         self.serial.lock().read()

@@ -69,7 +69,7 @@ pub(crate) fn toolstack() -> Result<Vec<PathBuf>> {
 /// Builds packages for a target and returns the executables that came of it.
 pub(crate) fn executables(packages: &[&str], built: &Built, target: &str) -> Result<Vec<PathBuf>> {
     let mut command = cargo();
-    let profile = if target == STATIC_LINUX { "tools" } else { "release" };
+    let profile = if target == STATIC_LINUX { "toolstack" } else { "release" };
     command.args(["build", "--profile", profile, "--quiet", "--target", target]);
     match built {
         Built::Programs => command.arg("--bins"),
