@@ -77,11 +77,15 @@ impl Hypervisor {
     /// Carries out a change of the domain's translations, whose lock the caller holds. The frames that
     /// come back are in no TLB any more and can be let go of.
     pub fn flush(&self, domain: &Domain, p2m: &P2m, flush: Flush) -> Released {
-        let tag = domain.tag(p2m);
-        flush.carry_out(self.machine.memory(), |stale| match tag {
+        flush.carry_out(self.machine.memory(), |stale| self.invalidate(domain, p2m, stale))
+    }
+
+    /// Has every processor forget translations of the domain's, whose lock the caller holds.
+    pub fn invalidate(&self, domain: &Domain, p2m: &P2m, stale: Stale) {
+        match domain.tag(p2m) {
             Some(tag) => self.machine.flush_stage2(tag, stale),
             None => self.machine.flush_stage2(0, Stale::Written),
-        })
+        }
     }
 
     /// Wakes a virtual processor that waits, or interrupts it where it runs.
@@ -129,11 +133,17 @@ impl Hypervisor {
 
     /// Tells the virtual processors of `domain` that `notify` names.
     pub fn notify(&self, domain: &Domain, notify: Notify) {
-        for vcpu in notify.upcalls {
+        if let Some(vcpu) = notify.upcall {
             self.raise_upcall(domain, vcpu);
         }
-        for vcpu in notify.pollers.filter_map(|id| domain.vcpu(id)) {
-            self.rouse(vcpu);
+        if notify.more {
+            let told = domain.ports.lock().take_told();
+            for vcpu in told.upcalls {
+                self.raise_upcall(domain, vcpu);
+            }
+            for vcpu in told.pollers.filter_map(|id| domain.vcpu(id)) {
+                self.rouse(vcpu);
+            }
         }
     }
 

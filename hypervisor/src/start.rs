@@ -235,7 +235,10 @@ fn collect_frames(tree: &HostTree, free: &RangeSet) -> Frames {
         (Mfn::new(first), (bank.end() / PAGE_SIZE).saturating_sub(first))
     });
     let mut frames = Frames::new(banks);
-    for range in free.iter() {
+    // The direct map looks at the first range first, so that is the one with most of the memory.
+    let mut ranges: Vec<_> = free.iter().collect();
+    ranges.sort_unstable_by_key(|range| core::cmp::Reverse(range.end - range.start));
+    for range in ranges {
         give_frames(&mut frames, range);
     }
     frames

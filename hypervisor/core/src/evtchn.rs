@@ -15,7 +15,7 @@ mod two_level;
 mod virq;
 
 pub use fifo::LINK_BITS;
-pub use notify::{Arrival, Delivery, Event, Notify, VcpuSet};
+pub use notify::{Arrival, Delivery, Event, Notify, Told, VcpuSet};
 pub use virq::{VIRQ_COUNT, Virq};
 
 use crate::{
@@ -145,6 +145,8 @@ pub struct PortTable {
     fifo: Option<Fifo>,
     vcpus: Vec<VcpuEvents>,
     polling: VcpuSet,
+    /// Whom a [`Notify`] had no room for.
+    told: Told,
     resetting: bool,
     sealed: bool,
 }
@@ -169,6 +171,7 @@ impl PortTable {
             fifo: None,
             vcpus,
             polling: VcpuSet::default(),
+            told: Told::default(),
             resetting: false,
             sealed: false,
         }
@@ -427,7 +430,7 @@ impl PortTable {
         match &self.fifo {
             None => {
                 if two_level::unmask(memory, self.shared_info, self.info(vcpu), port) {
-                    notify.upcalls.insert(vcpu);
+                    notify.upcall = Some(vcpu);
                 }
             }
             Some(fifo) => {
@@ -496,13 +499,15 @@ impl PortTable {
             return Err(EvtchnError::ArrayFull);
         }
         let ports = fifo.grow(frame);
-        let mut notify = Notify::NO;
+        let mut more = false;
         for port in ports.start..ports.end.min(self.slots.len()) {
             if self.slots.get(Port(port)).is_some_and(|slot| slot.pending) {
-                notify.join(self.set_pending(memory, Port(port)));
+                let notify = self.set_pending(memory, Port(port));
+                more |= !notify.is_none();
+                notify.upcall.into_iter().for_each(|vcpu| self.told.upcalls.insert(vcpu));
             }
         }
-        Ok(notify)
+        Ok(Notify { upcall: None, more })
     }
 
     /// Says whether the domain uses the FIFO ABI and may grow its array: what
@@ -586,10 +591,8 @@ impl PortTable {
         events.info = Some(info);
         events.registered = true;
         two_level::select_all(memory, info);
-        let mut notify = Notify::NO;
         memory.swap_u8(info, 1);
-        notify.upcalls.insert(vcpu);
-        Ok(notify)
+        Ok(Notify { upcall: Some(vcpu), more: false })
     }
 
     /// Returns where the `vcpu_info` of `vcpu` is, if it has one.
@@ -627,6 +630,11 @@ impl PortTable {
     /// Counts `vcpu` as polling no more: its time ran out, or it woke for another reason.
     pub const fn stop_polling(&mut self, vcpu: VcpuId) {
         self.polling.remove(vcpu);
+    }
+
+    /// Takes the processors that a [`Notify`] with more of them did not name.
+    pub fn take_told(&mut self) -> Told {
+        core::mem::take(&mut self.told)
     }
 
     /// Says whether `vcpu` still counts as polling.
@@ -673,24 +681,23 @@ impl PortTable {
             None => two_level::set_pending(memory, self.shared_info, info, port),
             Some(fifo) => fifo.set_pending(memory, info, port, slot),
         };
-        let mut notify = Notify::NO;
-        if raised.upcall {
-            notify.upcalls.insert(vcpu);
-        }
-        if raised.newly && !self.polling.is_empty() {
-            self.take_pollers(port, &mut notify);
-        }
-        notify
+        let more = raised.newly && !self.polling.is_empty() && self.take_pollers(port);
+        Notify { upcall: raised.upcall.then_some(vcpu), more }
     }
 
-    fn take_pollers(&mut self, port: Port, notify: &mut Notify) {
+    /// Ends the polling of those that wait for `port`; says whether there were any.
+    #[cold]
+    fn take_pollers(&mut self, port: Port) -> bool {
+        let mut any = false;
         for vcpu in self.polling {
             let polls_for = self.vcpus.get(vcpu.index()).and_then(|events| events.polls_for);
             if polls_for.is_none_or(|one| one == port) {
                 self.polling.remove(vcpu);
-                notify.pollers.insert(vcpu);
+                self.told.pollers.insert(vcpu);
+                any = true;
             }
         }
+        any
     }
 
     /// Remembers what the 2-level ABI has pending, for the switch to the other.

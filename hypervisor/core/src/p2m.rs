@@ -7,6 +7,7 @@
 
 mod descriptor;
 mod flush;
+mod page;
 mod range;
 mod vmid;
 mod walk;
@@ -182,11 +183,6 @@ impl P2m {
     /// Returns the highest guest frame that was ever mapped.
     pub const fn max_mapped(&self) -> Option<Gfn> {
         self.max_mapped
-    }
-
-    /// Returns what `gfn` is mapped to.
-    pub fn lookup(&self, memory: &impl FrameMemory, gfn: Gfn) -> Option<Mapping> {
-        self.entry(memory, gfn).0
     }
 
     /// Returns what `gfn` is mapped to, and how many frames from it on have the same entry or none.

@@ -128,7 +128,9 @@ impl Hypervisor {
     /// Lets go of a page that [`Hypervisor::hold_page`] held. No lock may be held.
     pub fn put_page(&self, mfn: Mfn) {
         let put = self.frames.lock().put(mfn);
-        self.bury(put);
+        if matches!(put, Put::LastOf(_)) {
+            self.bury(put);
+        }
     }
 
     /// Lets go of what `domain`'s translations held and hold no more. No lock may be held.

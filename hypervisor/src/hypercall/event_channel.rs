@@ -7,7 +7,7 @@ use super::{Arguments, Caller, Outcome, word};
 use crate::domain::Domain;
 use alloc::sync::Arc;
 use hv_core::addr::{Gfn, Mfn};
-use hv_core::evtchn::{EvtchnError, LINK_BITS, Peer, Pinned, PortTable, Status};
+use hv_core::evtchn::{Delivery, EvtchnError, LINK_BITS, Notify, Peer, Pinned, PortTable, Status};
 use hv_core::grant::Access;
 use hv_core::guest::Handle;
 use hv_core::ids::{DomId, VcpuId};
@@ -50,7 +50,10 @@ pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
 fn send(caller: &Caller<'_>, argument: u64) -> Result<(), Errno> {
     let request = Handle::<EvtchnSend>::from_register(argument).load(caller.guest)?;
     let delivery = caller.domain.ports.lock().send(caller.memory(), request.port)?;
-    caller.hv.deliver(caller.domain, delivery);
+    match delivery {
+        Delivery::Nowhere | Delivery::Here(Notify::NO) => {}
+        delivery => caller.hv.deliver(caller.domain, delivery),
+    }
     Ok(())
 }
 

@@ -58,30 +58,37 @@ impl fmt::Debug for VcpuSet {
 }
 
 /// Which virtual processors of the domain an event became visible to.
+///
+/// It is small, since nearly always there is one at most. What does not fit waits in the port table:
+/// [`super::PortTable::take_told`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[must_use = "the guest sleeps on unless its processors are told"]
 pub struct Notify {
-    /// Assert the event interrupt of these and wake them: their `evtchn_upcall_pending` went from 0
-    /// to 1.
-    pub upcalls: VcpuSet,
-    /// Wake these: they polled for the port and are no longer counted as polling.
-    pub pollers: VcpuSet,
+    /// Assert the event interrupt of this one and wake it: its `evtchn_upcall_pending` went from 0 to
+    /// 1.
+    pub upcall: Option<VcpuId>,
+    /// There are more of them, or some that polled for the port.
+    pub more: bool,
 }
 
 impl Notify {
     /// Nobody.
-    pub const NO: Self = Self { upcalls: VcpuSet(0), pollers: VcpuSet(0) };
+    pub const NO: Self = Self { upcall: None, more: false };
 
     /// Says whether there is nobody to tell.
     pub const fn is_none(self) -> bool {
-        self.upcalls.is_empty() && self.pollers.is_empty()
+        self.upcall.is_none() && !self.more
     }
+}
 
-    /// Adds those that `other` tells.
-    pub(super) const fn join(&mut self, other: Self) {
-        self.upcalls.0 |= other.upcalls.0;
-        self.pollers.0 |= other.pollers.0;
-    }
+/// Virtual processors that are still to be told.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[must_use = "the guest sleeps on unless its processors are told"]
+pub struct Told {
+    /// Assert the event interrupt of these and wake them.
+    pub upcalls: VcpuSet,
+    /// Wake these: they polled for a port and are no longer counted as polling.
+    pub pollers: VcpuSet,
 }
 
 /// What a sent event asks of the caller.

@@ -134,6 +134,15 @@ impl Descriptor {
         Self(mfn.base().raw() & ADDRESS_MASK | kind.attributes() | kind_bits | page | VALID)
     }
 
+    /// Returns the table that an entry above the last level leads to.
+    pub(super) const fn as_table(self) -> Option<Mfn> {
+        if self.0 & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE {
+            Some(MachineAddr::new(self.0 & ADDRESS_MASK).frame())
+        } else {
+            None
+        }
+    }
+
     /// Decodes an entry that stands at `level`.
     pub(super) const fn decode(self, level: u8) -> Entry {
         if self.0 & VALID == 0 {

@@ -2,11 +2,12 @@
 
 use super::{Undo, granter, status};
 use crate::domain::Domain;
+use crate::domain::memory::Tables;
 use crate::hypercall::Caller;
 use hv_core::addr::{Gfn, GuestAddr, Mfn};
 use hv_core::grant::{Access, GrantError, Mapping, Released};
 use hv_core::ids::{DomId, GrantRef};
-use hv_core::p2m::{Kind, Released as FramesOut};
+use hv_core::p2m::{Kind, Released as FramesOut, Stale};
 use hypercall_abi::grant_table::{
     GNTMAP_DEVICE_MAP, GNTMAP_HOST_MAP, GNTMAP_READONLY, GnttabMapGrantRef, GnttabUnmapAndReplace,
     GnttabUnmapGrantRef,
@@ -49,12 +50,15 @@ fn try_map(caller: &Caller<'_>, request: &GnttabMapGrantRef) -> Result<(u32, Mfn
     })?;
     let gfn = GuestAddr::new(request.host_addr).frame();
     let mapping = Mapping { dom, grant, access, gfn, mfn };
-    let inserted = caller.domain.grants.lock().insert(mapping, || place(caller, gfn, mfn, access));
+    let mut replaced = None;
+    let mut grants = caller.domain.grants.lock();
+    let inserted = grants.insert(mapping, || place(caller, gfn, mfn, access, &mut replaced));
+    drop(grants);
+    if let Some(replaced) = replaced {
+        caller.hv.let_go(caller.domain, replaced);
+    }
     match inserted {
-        Ok((handle, replaced)) => {
-            caller.hv.let_go(caller.domain, replaced);
-            Ok((handle, mfn))
-        }
+        Ok((handle, ())) => Ok((handle, mfn)),
         Err(error) => {
             end_use(caller, &granter, grant, access);
             Err(error)
@@ -95,9 +99,8 @@ fn try_unmap(caller: &Caller<'_>, handle: u32, host_addr: u64) -> Result<(), Gra
         return grants.mapping(handle).map(|_| ());
     }
     let gfn = GuestAddr::new(host_addr).frame();
-    let (mapping, released) = grants.remove(handle, gfn, |mapping| displace(caller, mapping))?;
+    let (mapping, ()) = grants.remove(handle, gfn, |mapping| displace(caller, mapping))?;
     drop(grants);
-    caller.hv.let_go(caller.domain, released);
     // A domain that grants something exists for as long as it is in use.
     if let Some(granter) = caller.hv.domain(mapping.dom) {
         end_use(caller, &granter, mapping.grant, mapping.access);
@@ -114,37 +117,36 @@ pub(super) fn end_use(caller: &Caller<'_>, granter: &Domain, grant: GrantRef, ac
     }
 }
 
-/// Maps `mfn` at `gfn` of the caller; returns what was there.
-fn place(caller: &Caller<'_>, gfn: Gfn, mfn: Mfn, access: Access) -> Result<FramesOut, GrantError> {
+/// Maps `mfn` at `gfn` of the caller; what was there comes out in `replaced`.
+fn place(
+    caller: &Caller<'_>,
+    gfn: Gfn,
+    mfn: Mfn,
+    access: Access,
+    replaced: &mut Option<FramesOut>,
+) -> Result<(), GrantError> {
     let kind = match access {
         Access::Read => Kind::GrantRo,
         Access::Write => Kind::GrantRw,
     };
     let (hv, memory) = (caller.hv, caller.memory());
     let mut p2m = caller.domain.p2m.lock();
-    let mut frames = hv.frames.lock();
+    if p2m.map_in_hole(memory, gfn, mfn, kind) {
+        hv.invalidate(caller.domain, &p2m, Stale::Written);
+        return Ok(());
+    }
     let step = p2m
-        .map_range(memory, &mut *frames, gfn, mfn, 1, kind, ONE_ENTRY)
+        .map_range(memory, &mut Tables(&hv.frames), gfn, mfn, 1, kind, ONE_ENTRY)
         .map_err(|_| GrantError::General)?;
-    drop(frames);
-    Ok(hv.flush(caller.domain, &p2m, step.flush))
+    *replaced = Some(hv.flush(caller.domain, &p2m, step.flush));
+    Ok(())
 }
 
 /// Unmaps the frame at the mapping's place, if it is still there.
-fn displace(caller: &Caller<'_>, mapping: Mapping) -> Result<FramesOut, GrantError> {
-    let (hv, memory) = (caller.hv, caller.memory());
+fn displace(caller: &Caller<'_>, mapping: Mapping) -> Result<(), GrantError> {
     let mut p2m = caller.domain.p2m.lock();
-    let there = p2m.lookup(memory, mapping.gfn);
-    let is_grant = there.is_some_and(|there| {
-        there.mfn == mapping.mfn && matches!(there.kind, Kind::GrantRo | Kind::GrantRw)
-    });
-    if !is_grant {
-        return Err(GrantError::General);
-    }
-    let mut frames = hv.frames.lock();
-    let step = p2m
-        .unmap_range(memory, &mut *frames, mapping.gfn, 1, ONE_ENTRY)
-        .map_err(|_| GrantError::General)?;
-    drop(frames);
-    Ok(hv.flush(caller.domain, &p2m, step.flush))
+    let stale =
+        p2m.unmap_grant(caller.memory(), mapping.gfn, mapping.mfn).ok_or(GrantError::General)?;
+    caller.hv.invalidate(caller.domain, &p2m, stale);
+    Ok(())
 }

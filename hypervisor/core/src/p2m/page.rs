@@ -1,0 +1,126 @@
+//! One page at a time: the short ways of what happens most, a look-up and a grant's coming and going.
+//!
+//! They do what [`P2m::entry`], [`P2m::map_range`] and [`P2m::unmap_range`] do, where nothing has to be
+//! made, broken up or given back.
+
+use super::{
+    Kind, Mapping, P2m, Stale,
+    descriptor::{Descriptor, Entry, LEAF_LEVEL, TABLE_ORDER, order_of},
+    walk::entry_at,
+};
+use crate::{
+    addr::{Gfn, MachineAddr, Mfn},
+    memory::FrameMemory,
+};
+
+impl P2m {
+    /// Returns what `gfn` is mapped to.
+    pub fn lookup(&self, memory: &impl FrameMemory, gfn: Gfn) -> Option<Mapping> {
+        let (_, entry, level) = self.find(memory, gfn)?;
+        let Entry::Leaf(first, kind) = entry.decode(level) else { return None };
+        let order = order_of(level);
+        let past = gfn.number() & ((1 << order) - 1);
+        Some(Mapping { mfn: Mfn::new(first.number() + past), kind, order })
+    }
+
+    /// Maps `mfn` at `gfn` if nothing is there but a table to put it in; says whether it did.
+    ///
+    /// The walker sees it after a barrier ([`Stale::Written`]).
+    #[must_use]
+    pub fn map_in_hole(
+        &mut self,
+        memory: &impl FrameMemory,
+        gfn: Gfn,
+        mfn: Mfn,
+        kind: Kind,
+    ) -> bool {
+        let Some((at, entry, LEAF_LEVEL)) = self.find(memory, gfn) else { return false };
+        if entry != Descriptor::HOLE {
+            return false;
+        }
+        memory.store_u64(at, Descriptor::leaf(mfn, kind, LEAF_LEVEL).0);
+        self.max_mapped = self.max_mapped.max(Some(gfn));
+        true
+    }
+
+    /// Unmaps the page at `gfn` if it is `mfn`, mapped by a grant; says which translation is stale.
+    pub fn unmap_grant(&mut self, memory: &impl FrameMemory, gfn: Gfn, mfn: Mfn) -> Option<Stale> {
+        let (at, entry, LEAF_LEVEL) = self.find(memory, gfn)? else { return None };
+        match entry.decode(LEAF_LEVEL) {
+            Entry::Leaf(there, Kind::GrantRw | Kind::GrantRo) if there == mfn => {
+                memory.store_u64(at, Descriptor::HOLE.0);
+                Some(Stale::Range { first: gfn, count: 1, order: 0 })
+            }
+            Entry::Leaf(..) | Entry::Table(_) | Entry::Hole => None,
+        }
+    }
+
+    /// Follows tables towards `gfn` as far as they go: the last entry, its place and its level.
+    fn find(&self, memory: &impl FrameMemory, gfn: Gfn) -> Option<(MachineAddr, Descriptor, u8)> {
+        if gfn.number() >= self.gfn_end {
+            return None;
+        }
+        let mut level = self.config.start_level;
+        let mut shift = order_of(level);
+        let mut at = entry_at(self.root, gfn.number() >> shift);
+        loop {
+            let entry = Descriptor(memory.load_u64(at));
+            if level >= LEAF_LEVEL {
+                return Some((at, entry, level));
+            }
+            let Some(table) = entry.as_table() else { return Some((at, entry, level)) };
+            level += 1;
+            shift -= TABLE_ORDER;
+            at = entry_at(table, gfn.number() >> shift & ((1 << TABLE_ORDER) - 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fake::FakeMemory,
+        frames::Contents,
+        p2m::{P2mConfig, TableFrames},
+    };
+
+    struct Tables(u64);
+
+    impl TableFrames for Tables {
+        fn alloc(&mut self, order: u8) -> Option<(Mfn, Contents)> {
+            self.0 += 1 << order;
+            Some((Mfn::new(self.0 >> order << order), Contents::Dirty))
+        }
+
+        fn free(&mut self, _: Mfn, _: u8) {}
+    }
+
+    const GFN: Gfn = Gfn::new(0x3_0000);
+    const MFN: Mfn = Mfn::new(0x4_1234);
+
+    #[test]
+    fn a_page_comes_and_goes_where_there_is_a_table_for_it() {
+        let memory = FakeMemory::default();
+        let mut tables = Tables(0x8_0000);
+        let mut p2m = P2m::new(&memory, &mut tables, P2mConfig::new(40)).unwrap();
+        assert!(!p2m.map_in_hole(&memory, GFN, MFN, Kind::GrantRw), "there is no table yet");
+        let beside = Gfn::new(GFN.number() + 1);
+        let step = p2m.map_range(&memory, &mut tables, beside, MFN, 1, Kind::RamRw, 1).unwrap();
+        let _released = step.flush.carry_out(&memory, |_| ());
+        assert!(p2m.map_in_hole(&memory, GFN, MFN, Kind::GrantRw));
+        assert_eq!(
+            p2m.lookup(&memory, GFN),
+            Some(Mapping { mfn: MFN, kind: Kind::GrantRw, order: 0 })
+        );
+        assert!(!p2m.map_in_hole(&memory, GFN, MFN, Kind::GrantRw), "something is there");
+        assert_eq!(p2m.unmap_grant(&memory, beside, MFN), None, "that is the domain's own");
+        assert_eq!(p2m.unmap_grant(&memory, GFN, Mfn::new(1)), None);
+        let stale = Stale::Range { first: GFN, count: 1, order: 0 };
+        assert_eq!(p2m.unmap_grant(&memory, GFN, MFN), Some(stale));
+        assert_eq!(p2m.unmap_grant(&memory, GFN, MFN), None);
+        assert_eq!(p2m.lookup(&memory, GFN), None);
+        assert_eq!(p2m.lookup(&memory, Gfn::new(u64::MAX)), None);
+        assert!(!p2m.map_in_hole(&memory, Gfn::new(1 << 28), MFN, Kind::GrantRw));
+    }
+}
