@@ -20,6 +20,8 @@ use crate::sockets::{Closed, Listener, Sockets};
 const LISTENER: Token = Token(0);
 const EVENTS: Token = Token(1);
 const STOP: Token = Token(2);
+/// Messages of one connection between two looks for events.
+const ROUNDS: u32 = 16;
 
 /// The daemon.
 #[derive(Debug)]
@@ -96,8 +98,19 @@ impl Service {
                     token => self.ready.extend(self.sockets.arrived(token)),
                 }
             }
-            wait = self.round();
+            wait = self.rounds();
         }
+    }
+
+    /// Goes round until nobody is ready, but looks for new events from time to time.
+    fn rounds(&mut self) -> Option<Duration> {
+        for _ in 1..ROUNDS {
+            match self.round() {
+                Some(Duration::ZERO) => {}
+                wait => return wait,
+            }
+        }
+        self.round()
     }
 
     fn accept(&mut self) {
@@ -162,7 +175,7 @@ impl Service {
         };
         let Some(message) = message else { return false };
         self.server.handle(id, &message);
-        true
+        self.ring_of.contains_key(&id) || self.sockets.has_more(id)
     }
 
     fn ring_message(&mut self, id: ConnectionId, domain: u16) -> Option<Message> {
@@ -214,7 +227,9 @@ impl Service {
                     })
                 }
                 _ if self.sockets.contains(id) => {
-                    self.sockets.send(id, self.server.output(id)).map_err(|Closed| self.close(id))
+                    let registry = self.poll.registry();
+                    let sent = self.sockets.send(id, self.server.output(id), registry);
+                    sent.map_err(|Closed| self.close(id))
                 }
                 _ => Ok(0),
             };

@@ -75,6 +75,8 @@ struct Socket {
     stream: UnixStream,
     decoder: Decoder,
     readable: bool,
+    /// The socket took no more, and the poll tells when it does.
+    blocked: bool,
 }
 
 /// The program went away or broke the protocol.
@@ -89,8 +91,9 @@ impl Sockets {
         mut stream: UnixStream,
         registry: &Registry,
     ) -> io::Result<()> {
-        registry.register(&mut stream, token(id), Interest::READABLE | Interest::WRITABLE)?;
-        let socket = Socket { stream, decoder: Decoder::default(), readable: true };
+        registry.register(&mut stream, token(id), Interest::READABLE)?;
+        let decoder = Decoder::default();
+        let socket = Socket { stream, decoder, readable: true, blocked: false };
         self.sockets.insert(id, socket);
         Ok(())
     }
@@ -129,7 +132,11 @@ impl Sockets {
             let mut bytes = [0; 4096];
             match socket.stream.read(&mut bytes) {
                 Ok(0) => return Err(Closed),
-                Ok(count) => socket.decoder.extend(bytes.get(..count).unwrap_or_default()),
+                Ok(count) => {
+                    // Less than asked for is all there was: what comes next is told again.
+                    socket.readable = count == bytes.len();
+                    socket.decoder.extend(bytes.get(..count).unwrap_or_default());
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => socket.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Err(Closed),
@@ -137,17 +144,51 @@ impl Sockets {
         }
     }
 
+    /// Returns whether more may be had from a program without waiting.
+    pub(crate) fn has_more(&self, id: ConnectionId) -> bool {
+        self.sockets.get(&id).is_some_and(|socket| socket.readable || socket.decoder.pending() > 0)
+    }
+
     /// Sends as many of `bytes` as the socket takes now and returns how many.
-    pub(crate) fn send(&mut self, id: ConnectionId, bytes: &[u8]) -> Result<usize, Closed> {
+    pub(crate) fn send(
+        &mut self,
+        id: ConnectionId,
+        bytes: &[u8],
+        registry: &Registry,
+    ) -> Result<usize, Closed> {
         let Some(socket) = self.sockets.get_mut(&id) else { return Ok(0) };
         loop {
             match socket.stream.write(bytes) {
-                Ok(count) => return Ok(count),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+                Ok(count) => {
+                    socket.watch_room(id, count < bytes.len(), registry)?;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    socket.watch_room(id, true, registry)?;
+                    return Ok(0);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Err(Closed),
             }
         }
+    }
+}
+
+impl Socket {
+    /// Waits for room only while there is none: each answer that is read would wake us otherwise.
+    fn watch_room(
+        &mut self,
+        id: ConnectionId,
+        blocked: bool,
+        registry: &Registry,
+    ) -> Result<(), Closed> {
+        if self.blocked == blocked {
+            return Ok(());
+        }
+        self.blocked = blocked;
+        let interest =
+            if blocked { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        registry.reregister(&mut self.stream, token(id), interest).map_err(|_| Closed)
     }
 }
 
