@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Instant;
 
 use crate::dom0::Session;
-use crate::machine::MachineArgs;
+use crate::machine::{Machine, MachineArgs};
 use crate::process::{root, say};
 use crate::scenario::{Player, Scenario};
 
@@ -57,19 +57,26 @@ impl Count {
 
 /// Plays all scenarios, or those whose names contain one of `names`.
 pub(crate) fn play(args: &MachineArgs, names: &[String], show: Show) -> Result<Count> {
+    let scenarios = chosen(names)?;
+    let mut machine = args.clone().prepare()?;
     let mut count = Count::default();
-    for scenario in chosen(names)? {
+    for scenario in scenarios {
         let began = Instant::now();
-        let result = play_one(args, &scenario, show);
+        let result = play_one(&mut machine, args, &scenario, show);
         count.note(&format!("system {}: {}", scenario.name, scenario.title), began, &result);
     }
     Ok(count)
 }
 
-/// Boots one scenario's machine, plays it, powers off.
-pub(crate) fn play_one(args: &MachineArgs, scenario: &Scenario, show: Show) -> Result<()> {
-    let machine = scenario.machine(args.clone())?.prepare()?;
-    let mut session = Session::boot(&machine, &format!("system-{}", scenario.name))?;
+/// Gives the machine the shape one scenario wants of `args`, boots it, plays, powers off.
+fn play_one(
+    machine: &mut Machine,
+    args: &MachineArgs,
+    scenario: &Scenario,
+    show: Show,
+) -> Result<()> {
+    machine.args = scenario.machine(args.clone())?;
+    let mut session = Session::boot(machine, &format!("system-{}", scenario.name))?;
     Player::new(&mut session, show == Show::Everything).play(scenario)?;
     if show == Show::Everything {
         say("powering off");
@@ -80,7 +87,7 @@ pub(crate) fn play_one(args: &MachineArgs, scenario: &Scenario, show: Show) -> R
 /// Plays the demonstration, showing everything.
 pub(crate) fn demo(args: &MachineArgs) -> Result<()> {
     let scenario = Scenario::read(&root().join("tests/system/demo.scenario"))?;
-    play_one(args, &scenario, Show::Everything)?;
+    play_one(&mut args.clone().prepare()?, args, &scenario, Show::Everything)?;
     println!(
         "demo: the guest was created, listed, pinged, read from, shut down; the machine is off"
     );
