@@ -8,6 +8,11 @@ mod tests;
 use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hypercall_abi::grant_table::GTF_PERMIT_ACCESS;
+use hypercall_abi::hvm::{
+    HVM_PARAM_CALLBACK_TYPE_PPI, HVM_PARAM_CALLBACK_TYPE_PPI_FLAG_LOW_LEVEL,
+    HVM_PARAM_CALLBACK_TYPE_SHIFT,
+};
 use uuid::Uuid;
 use xen_sys::domctl::{CreateDomain, Created, SchedParams};
 use xen_sys::hvm::Param;
@@ -37,9 +42,9 @@ pub struct Built {
 }
 
 /// The interrupt that announces events, as CALLBACK_IRQ has it: a PPI, level, active low.
-const CALLBACK_IRQ: u64 = (2 << 56) | (2 << 8) | layout::ppi::EVENT as u64;
-/// Grants on offer to whoever serves the rings.
-const PERMIT_ACCESS: u16 = 1;
+const CALLBACK_IRQ: u64 = (HVM_PARAM_CALLBACK_TYPE_PPI << HVM_PARAM_CALLBACK_TYPE_SHIFT)
+    | (HVM_PARAM_CALLBACK_TYPE_PPI_FLAG_LOW_LEVEL << 8)
+    | layout::ppi::EVENT as u64;
 /// Bytes of randomness that a guest starts with.
 const SEED: usize = 128;
 /// Pieces asked for at a time, so that no list is longer than 32 KiB.
@@ -298,7 +303,7 @@ impl<X: Xen> Builder<'_, X> {
             let frame = u32::try_from(magic::frame(page)).expect("magic pages lie below 16 TiB");
             table.store_u32(entry + 4, frame);
             table.store_u16(entry + 2, DomId::DOM0.0);
-            table.store_u16(entry, PERMIT_ACCESS); // last: from here on the entry is valid
+            table.store_u16(entry, GTF_PERMIT_ACCESS); // last: from here on the entry is valid
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use dtoolkit::ToPropertyValue;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use hypercall_abi::arch_arm::{PSCI_0_1_CPU_OFF, PSCI_0_1_CPU_ON};
 use xen_sys::domctl::GicVersion;
 
 use crate::layout::{self, Region, ppi};
@@ -178,16 +179,13 @@ pub fn extended_regions(memory: &[Region], address_bits: u8) -> Vec<Region> {
 }
 
 fn psci() -> DeviceTreeNode {
-    /// Function numbers of PSCI 0.1, which has none of its own.
-    const CPU_OFF: u32 = 1;
-    const CPU_ON: u32 = 2;
     node(
         "psci",
         [
             property("compatible", ["arm,psci-1.0", "arm,psci-0.2", "arm,psci"].as_slice()),
             property("method", "hvc"),
-            property("cpu_off", CPU_OFF),
-            property("cpu_on", CPU_ON),
+            property("cpu_off", PSCI_0_1_CPU_OFF),
+            property("cpu_on", PSCI_0_1_CPU_ON),
         ],
     )
 }

@@ -1,5 +1,7 @@
 //! A guest's physical address space (`public/arch-arm.h`, guest memory map).
 
+use hypercall_abi::arch_arm as abi;
+
 /// A range of guest physical addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Region {
@@ -17,25 +19,28 @@ impl Region {
 }
 
 /// GICv2 distributor.
-pub const GICD_V2: Region = Region { base: 0x0300_1000, size: 0x1000 };
+pub const GICD_V2: Region = Region { base: abi::GUEST_GICD_BASE, size: abi::GUEST_GICD_SIZE };
 /// GICv2 CPU interface.
-pub const GICC_V2: Region = Region { base: 0x0300_2000, size: 0x2000 };
+pub const GICC_V2: Region = Region { base: abi::GUEST_GICC_BASE, size: abi::GUEST_GICC_SIZE };
 /// GICv3 distributor.
-pub const GICD_V3: Region = Region { base: 0x0300_1000, size: 0x1_0000 };
+pub const GICD_V3: Region =
+    Region { base: abi::GUEST_GICV3_GICD_BASE, size: abi::GUEST_GICV3_GICD_SIZE };
 /// GICv3 redistributors.
-pub const GICR_V3: Region = Region { base: 0x0302_0000, size: 0x0100_0000 };
+pub const GICR_V3: Region =
+    Region { base: abi::GUEST_GICV3_GICR0_BASE, size: abi::GUEST_GICV3_GICR0_SIZE };
 /// Emulated PL011.
-pub const PL011: Region = Region { base: 0x2200_0000, size: 0x1000 };
+pub const PL011: Region = Region { base: abi::GUEST_PL011_BASE, size: abi::GUEST_PL011_SIZE };
 /// Its interrupt.
-pub const PL011_SPI: u32 = 32;
+pub const PL011_SPI: u32 = abi::GUEST_VPL011_SPI;
 /// Where a guest maps its grant table.
-pub const GRANT_TABLE: Region = Region { base: 0x3800_0000, size: 0x0100_0000 };
+pub const GRANT_TABLE: Region =
+    Region { base: abi::GUEST_GNTTAB_BASE, size: abi::GUEST_GNTTAB_SIZE };
 /// Pages that builder, guest and backends share.
-pub const MAGIC: Region = Region { base: 0x3900_0000, size: 0x0100_0000 };
+pub const MAGIC: Region = Region { base: abi::GUEST_MAGIC_BASE, size: abi::GUEST_MAGIC_SIZE };
 /// Memory, from the bottom up.
 pub const RAM: [Region; 2] = [
-    Region { base: 0x4000_0000, size: 0xc000_0000 },
-    Region { base: 0x2_0000_0000, size: 0xfe_0000_0000 },
+    Region { base: abi::GUEST_RAM0_BASE, size: abi::GUEST_RAM0_SIZE },
+    Region { base: abi::GUEST_RAM1_BASE, size: abi::GUEST_RAM1_SIZE },
 ];
 
 /// Size of a page.
@@ -46,13 +51,13 @@ pub const MIB_2: u64 = 2 << 20;
 /// Interrupts private to a CPU: timers and events.
 pub mod ppi {
     /// Secure physical timer.
-    pub const TIMER_SECURE: u32 = 29;
+    pub const TIMER_SECURE: u32 = hypercall_abi::arch_arm::GUEST_TIMER_PHYS_S_PPI;
     /// Physical timer.
-    pub const TIMER_PHYSICAL: u32 = 30;
+    pub const TIMER_PHYSICAL: u32 = hypercall_abi::arch_arm::GUEST_TIMER_PHYS_NS_PPI;
     /// Virtual timer.
-    pub const TIMER_VIRTUAL: u32 = 27;
+    pub const TIMER_VIRTUAL: u32 = hypercall_abi::arch_arm::GUEST_TIMER_VIRT_PPI;
     /// Events.
-    pub const EVENT: u32 = 31;
+    pub const EVENT: u32 = hypercall_abi::arch_arm::GUEST_EVTCHN_PPI;
 }
 
 /// The magic pages, by their place in [`MAGIC`].

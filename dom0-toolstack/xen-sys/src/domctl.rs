@@ -2,23 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use hypercall_abi::arch_arm::{
+    ArchDomainconfig, PSR_GUEST64_INIT, SCTLR_GUEST_INIT, VGCF_ONLINE, VcpuGuestContext,
+    XEN_DOMCTL_CONFIG_GIC_NATIVE, XEN_DOMCTL_CONFIG_GIC_V2, XEN_DOMCTL_CONFIG_GIC_V3,
+};
+use hypercall_abi::domctl as abi;
+use hypercall_abi::hypercall::DOMCTL;
 use rustix::io::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::{Error, Result};
 use crate::ids::{DomId, Gfn, Port};
-use crate::payload::Payload;
 use crate::privcmd::{Buffer, Privcmd};
-
-/// `__HYPERVISOR_domctl`.
-const DOMCTL: u64 = 36;
-/// XEN_DOMCTL_INTERFACE_VERSION of Xen 4.20.
-const INTERFACE: u32 = 0x17;
-/// Where the operation's own fields begin.
-const U: usize = 16;
-/// Size of `struct xen_domctl`.
-const SIZE: usize = 144;
-/// Size of `struct vcpu_guest_context` on arm64.
-const CONTEXT_SIZE: usize = 352;
 
 /// What a new domain is to be (XEN_DOMCTL_createdomain).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -230,41 +225,39 @@ pub trait Domctl {
 
 impl Privcmd {
     /// # Safety
-    /// Addresses inside `payload` are those of [`Buffer`]s held over the call and large enough.
-    unsafe fn domctl(
-        &self,
-        name: &'static str,
-        number: u32,
-        domain: DomId,
-        payload: Payload<SIZE>,
-    ) -> Result<Payload<SIZE>> {
-        let mut payload = payload.u32(0, number).u32(4, INTERFACE).u16(8, domain.0);
+    /// Addresses inside `request` are those of [`Buffer`]s held over the call and large enough.
+    unsafe fn domctl(&self, call: &'static str, request: &mut abi::Domctl) -> Result<()> {
+        let domain = DomId(request.domain);
         // The hypervisor asks to be called again where it has more to do than it wants to at once.
         let answer = loop {
             // SAFETY: passed on to the caller.
-            match unsafe { self.call_with(DOMCTL, [0; 5], 0, &mut payload) } {
+            match unsafe { self.call_with(DOMCTL, [0; 5], 0, request) } {
                 Err(Errno::AGAIN) => std::thread::yield_now(),
                 answer => break answer,
             }
         };
-        answer.map_err(|errno| Error::Domain { call: name, domain, errno })?;
-        Ok(payload)
+        answer.map(drop).map_err(|errno| Error::Domain { call, domain, errno })
     }
 
-    /// An operation whose fields hold no address.
-    fn plain_domctl(
+    /// An operation whose argument holds no address; returns the argument as it came back.
+    fn plain_domctl<T>(
         &self,
-        name: &'static str,
+        call: &'static str,
         number: u32,
         domain: DomId,
-        payload: Payload<SIZE>,
-    ) -> Result<Payload<SIZE>> {
-        // SAFETY: by this function's purpose there is no address in the payload; its callers are below.
-        unsafe { self.domctl(name, number, domain, payload) }
+        argument: &T,
+    ) -> Result<T>
+    where
+        T: FromBytes + Immutable + IntoBytes,
+    {
+        let mut request = abi::Domctl::with(number, domain.0, argument);
+        // SAFETY: by this function's purpose there is no address in the argument; its callers are below.
+        unsafe { self.domctl(call, &mut request) }?;
+        Ok(request.payload())
     }
 
-    /// A CPU bitmap for the hypervisor: its buffer and how many bits it has.
-    fn bitmap(&self, cpus: u32, set: Option<&BTreeSet<u32>>) -> Result<(Buffer<'_>, u32)> {
+    /// A CPU bitmap for the hypervisor, of `cpus` bits or some more.
+    fn bitmap(&self, cpus: u32, set: Option<&BTreeSet<u32>>) -> Result<Bitmap<'_>> {
         let bits = cpus.max(1).next_multiple_of(64);
         let mut bytes = vec![0_u8; bits as usize / 8];
         for cpu in set.into_iter().flatten() {
@@ -274,124 +267,165 @@ impl Privcmd {
         }
         let buffer = self.buffer(bytes.len())?;
         buffer.write(0, &bytes);
-        Ok((buffer, bits))
+        Ok(Bitmap { buffer, bits })
+    }
+
+    /// An empty CPU bitmap that the hypervisor fills.
+    pub(crate) fn empty_bitmap(&self, cpus: u32) -> Result<Bitmap<'_>> {
+        self.bitmap(cpus, None)
     }
 }
 
-/// The CPUs in a bitmap of `bits`.
-pub(crate) fn read_bitmap(buffer: &Buffer<'_>, bits: u32) -> BTreeSet<u32> {
-    let mut bytes = vec![0_u8; bits as usize / 8];
-    buffer.read(0, &mut bytes);
-    let set =
-        |cpu: &u32| bytes.get(*cpu as usize / 8).is_some_and(|byte| byte >> (cpu % 8) & 1 == 1);
-    (0..bits).filter(set).collect()
+/// A CPU bitmap that the hypervisor can read and write.
+pub(crate) struct Bitmap<'a> {
+    buffer: Buffer<'a>,
+    bits: u32,
 }
+
+impl Bitmap<'_> {
+    /// How a request refers to it.
+    pub(crate) fn refer(&self) -> abi::XenctlBitmap {
+        abi::XenctlBitmap { bitmap: self.buffer.address(), nr_bits: self.bits, pad: 0 }
+    }
+
+    /// The CPUs in it.
+    pub(crate) fn set(&self) -> BTreeSet<u32> {
+        let mut bytes = vec![0_u8; self.bits as usize / 8];
+        self.buffer.read(0, &mut bytes);
+        let set =
+            |cpu: &u32| bytes.get(*cpu as usize / 8).is_some_and(|byte| byte >> (cpu % 8) & 1 == 1);
+        (0..self.bits).filter(set).collect()
+    }
+}
+
+/// The argument of an operation that has none.
+const NOTHING: [u8; 0] = [];
 
 impl Domctl for Privcmd {
     fn create_domain(&self, wanted: &CreateDomain) -> Result<Created> {
-        const NAME: &str = "XEN_DOMCTL_createdomain";
-        const HVM: u32 = 1 << 0;
-        const HAP: u32 = 1 << 1;
-        const VPMU: u32 = 1 << 7;
-        let limit = |frames: Option<u32>| frames.unwrap_or(u32::MAX); // -1: the default
-        let payload = Payload::new()
-            .bytes(U + 4, &wanted.handle)
-            .u32(U + 20, HVM | HAP | if wanted.vpmu { VPMU } else { 0 })
-            .u32(U + 28, wanted.max_vcpus)
-            .u32(U + 32, wanted.max_event_channel)
-            .u32(U + 36, limit(wanted.max_grant_frames))
-            .u32(U + 40, limit(wanted.max_maptrack_frames))
-            .u32(U + 44, 1) // grant table version 1, the only one on Arm
-            .u8(
-                U + 60,
-                match wanted.gic_version {
-                    None => 0,
-                    Some(GicVersion::V2) => 1,
-                    Some(GicVersion::V3) => 2,
+        const CALL: &str = "XEN_DOMCTL_createdomain";
+        // -1 stands for the hypervisor's default.
+        let limit = |frames: Option<u32>| frames.and_then(|n| i32::try_from(n).ok()).unwrap_or(-1);
+        let vpmu = if wanted.vpmu { abi::XEN_DOMCTL_CDF_VPMU } else { 0 };
+        let argument = abi::CreateDomain {
+            handle: wanted.handle,
+            flags: abi::XEN_DOMCTL_CDF_HVM | abi::XEN_DOMCTL_CDF_HAP | vpmu,
+            max_vcpus: wanted.max_vcpus,
+            max_evtchn_port: wanted.max_event_channel,
+            max_grant_frames: limit(wanted.max_grant_frames),
+            max_maptrack_frames: limit(wanted.max_maptrack_frames),
+            grant_opts: 1, // grant tables of version 1, the only one on Arm
+            arch: ArchDomainconfig {
+                gic_version: match wanted.gic_version {
+                    None => XEN_DOMCTL_CONFIG_GIC_NATIVE,
+                    Some(GicVersion::V2) => XEN_DOMCTL_CONFIG_GIC_V2,
+                    Some(GicVersion::V3) => XEN_DOMCTL_CONFIG_GIC_V3,
                 },
-            )
-            .u32(U + 64, wanted.spis);
-        let domain = wanted.domain.unwrap_or(DomId(0));
-        let answer = self.plain_domctl(NAME, 1, domain, payload)?;
-        Ok(Created {
-            domain: DomId(answer.get_u16(8)),
-            gic_version: match answer.get_u8(U + 60) {
-                1 => GicVersion::V2,
-                2 => GicVersion::V3,
-                _ => return Err(Error::Nonsense { call: NAME }),
+                nr_spis: wanted.spis,
+                ..ArchDomainconfig::default()
             },
-            clock_frequency: Some(answer.get_u32(U + 68)).filter(|hertz| *hertz != 0),
+            ..abi::CreateDomain::default()
+        };
+        let domain = wanted.domain.unwrap_or(DomId(0)); // 0: any
+        let mut request = abi::Domctl::with(abi::XEN_DOMCTL_CREATEDOMAIN, domain.0, &argument);
+        // SAFETY: `struct xen_domctl_createdomain` holds no address.
+        unsafe { self.domctl(CALL, &mut request) }?;
+        let arch = request.payload::<abi::CreateDomain>().arch;
+        Ok(Created {
+            domain: DomId(request.domain),
+            gic_version: match arch.gic_version {
+                XEN_DOMCTL_CONFIG_GIC_V2 => GicVersion::V2,
+                XEN_DOMCTL_CONFIG_GIC_V3 => GicVersion::V3,
+                _ => return Err(Error::Nonsense { call: CALL }),
+            },
+            clock_frequency: Some(arch.clock_frequency).filter(|hertz| *hertz != 0),
         })
     }
 
     fn destroy_domain(&self, domain: DomId) -> Result<()> {
-        self.plain_domctl("XEN_DOMCTL_destroydomain", 2, domain, Payload::new()).map(drop)
+        let number = abi::XEN_DOMCTL_DESTROYDOMAIN;
+        self.plain_domctl("XEN_DOMCTL_destroydomain", number, domain, &NOTHING).map(drop)
     }
 
     fn pause_domain(&self, domain: DomId) -> Result<()> {
-        self.plain_domctl("XEN_DOMCTL_pausedomain", 3, domain, Payload::new()).map(drop)
+        let number = abi::XEN_DOMCTL_PAUSEDOMAIN;
+        self.plain_domctl("XEN_DOMCTL_pausedomain", number, domain, &NOTHING).map(drop)
     }
 
     fn unpause_domain(&self, domain: DomId) -> Result<()> {
-        self.plain_domctl("XEN_DOMCTL_unpausedomain", 4, domain, Payload::new()).map(drop)
+        let number = abi::XEN_DOMCTL_UNPAUSEDOMAIN;
+        self.plain_domctl("XEN_DOMCTL_unpausedomain", number, domain, &NOTHING).map(drop)
     }
 
     fn domain_info(&self, domain: DomId) -> Result<DomainInfo> {
-        const NAME: &str = "XEN_DOMCTL_getdomaininfo";
-        let answer = self.plain_domctl(NAME, 5, domain, Payload::new())?;
-        let info = DomainInfo::decode(&Payload::new().bytes(0, &answer.array::<INFO_SIZE>(U)));
+        const CALL: &str = "XEN_DOMCTL_getdomaininfo";
+        let argument = abi::GetDomainInfo::default();
+        let info = self.plain_domctl(CALL, abi::XEN_DOMCTL_GETDOMAININFO, domain, &argument)?;
+        let info = DomainInfo::decode(&info);
         if info.domain == domain {
             Ok(info)
         } else {
-            Err(Error::Domain { call: NAME, domain, errno: Errno::SRCH })
+            Err(Error::Domain { call: CALL, domain, errno: Errno::SRCH })
         }
     }
 
     fn set_max_memory(&self, domain: DomId, kib: u64) -> Result<()> {
-        self.plain_domctl("XEN_DOMCTL_max_mem", 11, domain, Payload::new().u64(U, kib)).map(drop)
+        let argument = abi::MaxMem { max_memkb: kib };
+        self.plain_domctl("XEN_DOMCTL_max_mem", abi::XEN_DOMCTL_MAX_MEM, domain, &argument)
+            .map(drop)
     }
 
     fn set_max_vcpus(&self, domain: DomId, count: u32) -> Result<()> {
-        self.plain_domctl("XEN_DOMCTL_max_vcpus", 15, domain, Payload::new().u32(U, count))
+        let argument = abi::MaxVcpus { max: count };
+        self.plain_domctl("XEN_DOMCTL_max_vcpus", abi::XEN_DOMCTL_MAX_VCPUS, domain, &argument)
             .map(drop)
     }
 
     fn set_boot_context(&self, domain: DomId, vcpu: u32, entry: u64, argument: u64) -> Result<()> {
-        /// EL1h, with debug exceptions enabled and all others masked.
-        const CPSR: u64 = 0x1c5;
-        /// Reset value: MMU and caches off.
-        const SCTLR: u64 = 0x00c5_0078;
-        const REGISTERS: usize = 8;
-        let buffer = self.buffer(CONTEXT_SIZE)?;
-        buffer.store_u32(0, 1); // online
-        buffer.store_u64(REGISTERS, argument);
-        buffer.store_u64(REGISTERS + 248, entry);
-        buffer.store_u64(REGISTERS + 256, CPSR);
-        buffer.store_u64(320, SCTLR);
-        let payload = Payload::new().u32(U, vcpu).u64(U + 8, buffer.address());
+        let mut context = VcpuGuestContext {
+            flags: VGCF_ONLINE,
+            sctlr: SCTLR_GUEST_INIT,
+            ..VcpuGuestContext::default()
+        };
+        let [x0, ..] = &mut context.user_regs.x;
+        *x0 = argument;
+        context.user_regs.pc64 = entry;
+        context.user_regs.cpsr = PSR_GUEST64_INIT;
+        let buffer = self.buffer(size_of::<VcpuGuestContext>())?;
+        buffer.write(0, context.as_bytes());
+        let argument = abi::VcpuContext { vcpu, pad: 0, ctxt: buffer.address() };
+        let number = abi::XEN_DOMCTL_SETVCPUCONTEXT;
+        let mut request = abi::Domctl::with(number, domain.0, &argument);
         // SAFETY: the one address is that of a buffer as large as the context.
-        unsafe { self.domctl("XEN_DOMCTL_setvcpucontext", 12, domain, payload) }.map(drop)
+        unsafe { self.domctl("XEN_DOMCTL_setvcpucontext", &mut request) }
     }
 
     fn vcpu_info(&self, domain: DomId, vcpu: u32) -> Result<VcpuInfo> {
-        let payload = Payload::new().u32(U, vcpu);
-        let answer = self.plain_domctl("XEN_DOMCTL_getvcpuinfo", 14, domain, payload)?;
+        let argument = abi::GetVcpuInfo { vcpu, ..abi::GetVcpuInfo::default() };
+        let number = abi::XEN_DOMCTL_GETVCPUINFO;
+        let info = self.plain_domctl("XEN_DOMCTL_getvcpuinfo", number, domain, &argument)?;
         Ok(VcpuInfo {
-            online: answer.get_u8(U + 4) != 0,
-            blocked: answer.get_u8(U + 5) != 0,
-            running: answer.get_u8(U + 6) != 0,
-            cpu_time: answer.get_u64(U + 8),
-            cpu: answer.get_u32(U + 16),
+            online: info.online != 0,
+            blocked: info.blocked != 0,
+            running: info.running != 0,
+            cpu_time: info.cpu_time,
+            cpu: info.cpu,
         })
     }
 
     fn vcpu_affinity(&self, domain: DomId, vcpu: u32, cpus: u32) -> Result<Affinity> {
-        let (hard, bits) = self.bitmap(cpus, None)?;
-        let (soft, _) = self.bitmap(cpus, None)?;
-        let payload = affinity_payload(vcpu, Some((&hard, bits)), Some((&soft, bits)));
+        let (hard, soft) = (self.empty_bitmap(cpus)?, self.empty_bitmap(cpus)?);
+        let argument = abi::VcpuAffinity {
+            vcpu,
+            flags: abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT,
+            cpumap_hard: hard.refer(),
+            cpumap_soft: soft.refer(),
+        };
+        let number = abi::XEN_DOMCTL_GETVCPUAFFINITY;
+        let mut request = abi::Domctl::with(number, domain.0, &argument);
         // SAFETY: both addresses are those of buffers with as many bits as said.
-        unsafe { self.domctl("XEN_DOMCTL_getvcpuaffinity", 25, domain, payload) }?;
-        Ok(Affinity { hard: read_bitmap(&hard, bits), soft: read_bitmap(&soft, bits) })
+        unsafe { self.domctl("XEN_DOMCTL_getvcpuaffinity", &mut request) }?;
+        Ok(Affinity { hard: hard.set(), soft: soft.set() })
     }
 
     fn set_vcpu_affinity(
@@ -403,29 +437,49 @@ impl Domctl for Privcmd {
     ) -> Result<()> {
         let last = hard.into_iter().chain(soft).flatten().max();
         let cpus = last.map_or(1, |last| last + 1);
+        let mut argument = abi::VcpuAffinity { vcpu, ..abi::VcpuAffinity::default() };
         let hard = hard.map(|set| self.bitmap(cpus, Some(set))).transpose()?;
+        if let Some(hard) = &hard {
+            argument.flags |= abi::XEN_VCPUAFFINITY_HARD;
+            argument.cpumap_hard = hard.refer();
+        }
         let soft = soft.map(|set| self.bitmap(cpus, Some(set))).transpose()?;
-        let refer = |map: &Option<(Buffer<'_>, u32)>| map.as_ref().map(|(b, n)| (b.address(), *n));
-        let payload = affinity_addresses(vcpu, refer(&hard), refer(&soft));
-        // SAFETY: both addresses are those of buffers with as many bits as said.
-        unsafe { self.domctl("XEN_DOMCTL_setvcpuaffinity", 9, domain, payload) }.map(drop)
+        if let Some(soft) = &soft {
+            argument.flags |= abi::XEN_VCPUAFFINITY_SOFT;
+            argument.cpumap_soft = soft.refer();
+        }
+        let number = abi::XEN_DOMCTL_SETVCPUAFFINITY;
+        let mut request = abi::Domctl::with(number, domain.0, &argument);
+        // SAFETY: both addresses are null or those of buffers with as many bits as said.
+        unsafe { self.domctl("XEN_DOMCTL_setvcpuaffinity", &mut request) }
     }
 
     fn sched_params(&self, domain: DomId) -> Result<SchedParams> {
-        let payload = Payload::new().u32(U, CREDIT2).u32(U + 4, 1);
-        let answer = self.plain_domctl("XEN_DOMCTL_scheduler_op", 16, domain, payload)?;
-        Ok(SchedParams { weight: answer.get_u16(U + 8), cap: answer.get_u16(U + 10) })
+        let argument = abi::SchedulerOp {
+            sched_id: abi::XEN_SCHEDULER_CREDIT2,
+            cmd: abi::XEN_DOMCTL_SCHEDOP_GETINFO,
+            ..abi::SchedulerOp::default()
+        };
+        let number = abi::XEN_DOMCTL_SCHEDULER_OP;
+        let answer = self.plain_domctl("XEN_DOMCTL_scheduler_op", number, domain, &argument)?;
+        Ok(SchedParams { weight: answer.credit.weight, cap: answer.credit.cap })
     }
 
     fn set_sched_params(&self, domain: DomId, params: SchedParams) -> Result<()> {
-        let payload =
-            Payload::new().u32(U, CREDIT2).u16(U + 8, params.weight).u16(U + 10, params.cap);
-        self.plain_domctl("XEN_DOMCTL_scheduler_op", 16, domain, payload).map(drop)
+        let argument = abi::SchedulerOp {
+            sched_id: abi::XEN_SCHEDULER_CREDIT2,
+            cmd: abi::XEN_DOMCTL_SCHEDOP_PUTINFO,
+            credit: abi::SchedCredit { weight: params.weight, cap: params.cap },
+            ..abi::SchedulerOp::default()
+        };
+        let number = abi::XEN_DOMCTL_SCHEDULER_OP;
+        self.plain_domctl("XEN_DOMCTL_scheduler_op", number, domain, &argument).map(drop)
     }
 
     fn set_address_size(&self, domain: DomId, bits: u32) -> Result<()> {
-        let payload = Payload::new().u32(U, bits);
-        self.plain_domctl("XEN_DOMCTL_set_address_size", 35, domain, payload).map(drop)
+        let argument = abi::AddressSize { size: bits };
+        let number = abi::XEN_DOMCTL_SET_ADDRESS_SIZE;
+        self.plain_domctl("XEN_DOMCTL_set_address_size", number, domain, &argument).map(drop)
     }
 
     fn flush_cache(&self, domain: DomId, first: Gfn, count: u64) -> Result<()> {
@@ -433,95 +487,74 @@ impl Domctl for Privcmd {
         const MOST: u64 = 1 << 18;
         let mut done = 0;
         while done < count {
-            let step = (count - done).min(MOST);
-            let payload = Payload::new().u64(U, first.0 + done).u64(U + 8, step);
-            self.plain_domctl("XEN_DOMCTL_cacheflush", 71, domain, payload)?;
-            done += step;
+            let nr_pfns = (count - done).min(MOST);
+            let argument = abi::CacheFlush { start_pfn: first.0 + done, nr_pfns };
+            let number = abi::XEN_DOMCTL_CACHEFLUSH;
+            self.plain_domctl("XEN_DOMCTL_cacheflush", number, domain, &argument)?;
+            done += nr_pfns;
         }
         Ok(())
     }
 
     fn set_paging_pool(&self, domain: DomId, bytes: u64) -> Result<()> {
-        let payload = Payload::new().u64(U, bytes);
-        self.plain_domctl("XEN_DOMCTL_set_paging_mempool_size", 86, domain, payload).map(drop)
+        let argument = abi::PagingMempool { size: bytes };
+        let number = abi::XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE;
+        self.plain_domctl("XEN_DOMCTL_set_paging_mempool_size", number, domain, &argument).map(drop)
     }
 
     fn set_default_colors(&self, domain: DomId) -> Result<()> {
-        match self.plain_domctl("XEN_DOMCTL_set_llc_colors", 89, domain, Payload::new()) {
+        let number = abi::XEN_DOMCTL_SET_LLC_COLORS;
+        let argument = abi::SetLlcColors::default();
+        match self.plain_domctl("XEN_DOMCTL_set_llc_colors", number, domain, &argument) {
             Err(error) if error.is(Errno::NOTSUP) || error.is(Errno::NOSYS) => Ok(()),
             answer => answer.map(drop),
         }
     }
 
     fn init_vuart(&self, domain: DomId, gfn: Gfn, console: DomId) -> Result<Port> {
-        let payload = Payload::new().u64(U + 8, gfn.0).u16(U + 16, console.0);
-        let answer = self.plain_domctl("XEN_DOMCTL_vuart_op", 81, domain, payload)?;
-        Ok(Port(answer.get_u32(U + 20)))
+        let argument = abi::VuartOp {
+            cmd: abi::XEN_DOMCTL_VUART_OP_INIT,
+            kind: abi::XEN_DOMCTL_VUART_TYPE_VPL011,
+            gfn: gfn.0,
+            console_domid: console.0,
+            ..abi::VuartOp::default()
+        };
+        let number = abi::XEN_DOMCTL_VUART_OP;
+        let answer = self.plain_domctl("XEN_DOMCTL_vuart_op", number, domain, &argument)?;
+        Ok(Port(answer.evtchn))
     }
 
     fn set_handle(&self, domain: DomId, handle: [u8; 16]) -> Result<()> {
-        let payload = Payload::new().bytes(U, &handle);
-        self.plain_domctl("XEN_DOMCTL_setdomainhandle", 17, domain, payload).map(drop)
+        let argument = abi::SetDomainHandle { handle };
+        let number = abi::XEN_DOMCTL_SETDOMAINHANDLE;
+        self.plain_domctl("XEN_DOMCTL_setdomainhandle", number, domain, &argument).map(drop)
     }
 }
-
-/// XEN_SCHEDULER_CREDIT2, the default scheduler.
-const CREDIT2: u32 = 6;
-/// Size of `struct xen_domctl_getdomaininfo`.
-pub(crate) const INFO_SIZE: usize = 120;
 
 impl DomainInfo {
-    /// Reads `struct xen_domctl_getdomaininfo`.
-    pub(crate) fn decode(info: &Payload<INFO_SIZE>) -> Self {
-        let flags = info.get_u32(4);
-        let flag = |bit: u32| flags >> bit & 1 == 1;
-        let code = info.array::<4>(4)[2]; // bits 23:16
+    /// What the hypervisor's answer says.
+    pub(crate) fn decode(info: &abi::GetDomainInfo) -> Self {
+        let flag = |bit| info.flags & bit != 0;
+        let [_, _, code, _] = info.flags.to_le_bytes(); // XEN_DOMINF_SHUTDOWNSHIFT
         Self {
-            domain: DomId(info.get_u16(0)),
-            dying: flag(0),
-            hvm: flag(1),
-            shutdown: flag(2).then(|| ShutdownReason::from_code(code)),
-            paused: flag(3),
-            blocked: flag(4),
-            running: flag(5),
-            total_pages: info.get_u64(8),
-            max_pages: info.get_u64(16),
-            outstanding_pages: info.get_u64(24),
-            cpu_time: info.get_u64(56),
-            online_vcpus: info.get_u32(64),
-            max_vcpu: Some(info.get_u32(68)).filter(|max| *max != u32::MAX),
-            handle: info.array(76),
-            cpupool: info.get_u32(92),
-            address_bits: info.get_u8(96),
+            domain: DomId(info.domain),
+            dying: flag(abi::XEN_DOMINF_DYING),
+            hvm: flag(abi::XEN_DOMINF_HVM_GUEST),
+            shutdown: flag(abi::XEN_DOMINF_SHUTDOWN).then(|| ShutdownReason::from_code(code)),
+            paused: flag(abi::XEN_DOMINF_PAUSED),
+            blocked: flag(abi::XEN_DOMINF_BLOCKED),
+            running: flag(abi::XEN_DOMINF_RUNNING),
+            total_pages: info.tot_pages,
+            max_pages: info.max_pages,
+            outstanding_pages: info.outstanding_pages,
+            cpu_time: info.cpu_time,
+            online_vcpus: info.nr_online_vcpus,
+            max_vcpu: Some(info.max_vcpu_id).filter(|max| *max != abi::XEN_INVALID_MAX_VCPU_ID),
+            handle: info.handle,
+            cpupool: info.cpupool,
+            address_bits: info.gpaddr_bits,
         }
     }
-}
-
-fn affinity_payload(
-    vcpu: u32,
-    hard: Option<(&Buffer<'_>, u32)>,
-    soft: Option<(&Buffer<'_>, u32)>,
-) -> Payload<SIZE> {
-    let refer = |(buffer, bits): (&Buffer<'_>, u32)| (buffer.address(), bits);
-    affinity_addresses(vcpu, hard.map(refer), soft.map(refer))
-}
-
-fn affinity_addresses(
-    vcpu: u32,
-    hard: Option<(u64, u32)>,
-    soft: Option<(u64, u32)>,
-) -> Payload<SIZE> {
-    const HARD: u32 = 1;
-    const SOFT: u32 = 2;
-    let flags = if hard.is_some() { HARD } else { 0 } | if soft.is_some() { SOFT } else { 0 };
-    let (hard, soft) = (hard.unwrap_or((0, 0)), soft.unwrap_or((0, 0)));
-    Payload::new()
-        .u32(U, vcpu)
-        .u32(U + 4, flags)
-        .u64(U + 8, hard.0)
-        .u32(U + 16, hard.1)
-        .u64(U + 24, soft.0)
-        .u32(U + 32, soft.1)
 }
 
 #[cfg(test)]
@@ -531,11 +564,16 @@ mod tests {
     #[test]
     fn a_domain_that_never_shut_down_has_no_reason() {
         // Xen answers all ones above bit 15 until there is a reason.
-        let info = Payload::new().u16(0, 3).u32(4, 0xffff_0012).u32(68, u32::MAX);
-        let info = DomainInfo::decode(&info);
-        assert_eq!((info.domain, info.shutdown, info.blocked), (DomId(3), None, true));
-        assert_eq!(info.max_vcpu, None);
-        let info = DomainInfo::decode(&Payload::new().u32(4, 0x0003_0004));
-        assert_eq!(info.shutdown, Some(ShutdownReason::Crash));
+        let mut info = abi::GetDomainInfo {
+            domain: 3,
+            flags: 0xffff_0012,
+            max_vcpu_id: u32::MAX,
+            ..abi::GetDomainInfo::default()
+        };
+        let decoded = DomainInfo::decode(&info);
+        assert_eq!((decoded.domain, decoded.shutdown, decoded.blocked), (DomId(3), None, true));
+        assert_eq!(decoded.max_vcpu, None);
+        info.flags = 0x0003_0004;
+        assert_eq!(DomainInfo::decode(&info).shutdown, Some(ShutdownReason::Crash));
     }
 }

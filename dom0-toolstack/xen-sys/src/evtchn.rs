@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use hypercall_abi::ids::{VIRQ_CON_RING, VIRQ_CONSOLE, VIRQ_DOM_EXC};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -31,9 +32,9 @@ pub enum Virq {
 impl Virq {
     const fn number(self) -> u32 {
         match self {
-            Self::Console => 2,
-            Self::DomainException => 3,
-            Self::ConsoleRing => 8,
+            Self::Console => VIRQ_CONSOLE,
+            Self::DomainException => VIRQ_DOM_EXC,
+            Self::ConsoleRing => VIRQ_CON_RING,
         }
     }
 }

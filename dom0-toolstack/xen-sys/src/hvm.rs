@@ -1,12 +1,11 @@
 //! A domain's parameters (`public/hvm/hvm_op.h`, `public/hvm/params.h`).
 
+use hypercall_abi::hvm as abi;
+use hypercall_abi::hypercall::HVM_OP;
+
 use crate::error::{Error, Result};
 use crate::ids::DomId;
-use crate::payload::Payload;
 use crate::privcmd::Privcmd;
-
-/// `__HYPERVISOR_hvm_op`.
-const HVM_OP: u64 = 34;
 
 /// Parameters that a domain on Arm has.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -28,12 +27,12 @@ pub enum Param {
 impl Param {
     pub(crate) const fn index(self) -> u32 {
         match self {
-            Self::CallbackIrq => 0,
-            Self::StorePfn => 1,
-            Self::StoreEvtchn => 2,
-            Self::ConsolePfn => 17,
-            Self::ConsoleEvtchn => 18,
-            Self::MonitorRingPfn => 28,
+            Self::CallbackIrq => abi::HVM_PARAM_CALLBACK_IRQ,
+            Self::StorePfn => abi::HVM_PARAM_STORE_PFN,
+            Self::StoreEvtchn => abi::HVM_PARAM_STORE_EVTCHN,
+            Self::ConsolePfn => abi::HVM_PARAM_CONSOLE_PFN,
+            Self::ConsoleEvtchn => abi::HVM_PARAM_CONSOLE_EVTCHN,
+            Self::MonitorRingPfn => abi::HVM_PARAM_MONITOR_RING_PFN,
         }
     }
 }
@@ -48,25 +47,26 @@ pub trait Hvm {
 
 impl Hvm for Privcmd {
     fn set_param(&self, domain: DomId, param: Param, value: u64) -> Result<()> {
-        param_op(self, "HVMOP_set_param", 0, domain, param, value).map(drop)
+        param_op(self, "HVMOP_set_param", abi::HVMOP_SET_PARAM, domain, param, value).map(drop)
     }
 
     fn param(&self, domain: DomId, param: Param) -> Result<u64> {
-        param_op(self, "HVMOP_get_param", 1, domain, param, 0)
+        param_op(self, "HVMOP_get_param", abi::HVMOP_GET_PARAM, domain, param, 0)
     }
 }
 
 fn param_op(
     privcmd: &Privcmd,
     call: &'static str,
-    operation: u64,
+    operation: u32,
     domain: DomId,
     param: Param,
     value: u64,
 ) -> Result<u64> {
-    let mut payload = Payload::<16>::new().u16(0, domain.0).u32(4, param.index()).u64(8, value);
+    let mut argument = abi::HvmParam { domid: domain.0, pad: 0, index: param.index(), value };
+    let registers = [u64::from(operation), 0, 0, 0, 0];
     // SAFETY: `struct xen_hvm_param` holds no address.
-    let answer = unsafe { privcmd.call_with(HVM_OP, [operation, 0, 0, 0, 0], 1, &mut payload) };
+    let answer = unsafe { privcmd.call_with(HVM_OP, registers, 1, &mut argument) };
     answer.map_err(|errno| Error::Domain { call, domain, errno })?;
-    Ok(payload.get_u64(8))
+    Ok(argument.value)
 }

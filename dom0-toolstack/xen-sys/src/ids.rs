@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use hypercall_abi::ids::{DOMID_FIRST_RESERVED, DOMID_SELF};
+
 /// A domain's number.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct DomId(pub u16);
@@ -10,9 +12,9 @@ impl DomId {
     /// The control domain.
     pub const DOM0: Self = Self(0);
     /// The caller itself (`public/xen.h`, DOMID_SELF).
-    pub const SELF: Self = Self(0x7ff0);
+    pub const SELF: Self = Self(DOMID_SELF);
     /// First number that no domain can have (`public/xen.h`, DOMID_FIRST_RESERVED).
-    pub const FIRST_RESERVED: Self = Self(0x7ff0);
+    pub const FIRST_RESERVED: Self = Self(DOMID_FIRST_RESERVED);
 }
 
 impl fmt::Display for DomId {

@@ -17,7 +17,6 @@ mod ioctl;
 pub mod loopdev;
 pub mod memory;
 mod pages;
-mod payload;
 pub mod privcmd;
 pub mod store_ring;
 pub mod sysctl;

@@ -1,14 +1,12 @@
 //! Domains' memory (`public/memory.h`).
 
+use hypercall_abi::hypercall::MEMORY_OP;
+use hypercall_abi::memory as abi;
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::ids::{DomId, Gfn};
-use crate::payload::Payload;
 use crate::privcmd::{ForeignMapping, Privcmd, Resource};
-
-/// `__HYPERVISOR_memory_op`.
-const MEMORY_OP: u64 = 12;
 
 /// Domains' memory.
 pub trait Memory {
@@ -28,19 +26,20 @@ pub trait Memory {
 
 impl Memory for Privcmd {
     fn populate(&self, domain: DomId, order: u32, extents: &[Gfn]) -> Result<usize> {
-        const POPULATE_PHYSMAP: u64 = 6;
         let list = self.buffer(extents.len() * 8)?;
         for (index, gfn) in extents.iter().enumerate() {
             list.store_u64(index * 8, gfn.0);
         }
-        let mut payload = Payload::<32>::new()
-            .u64(0, list.address())
-            .u64(8, extents.len() as u64)
-            .u32(16, order)
-            .u16(24, domain.0);
-        let registers = [POPULATE_PHYSMAP, 0, 0, 0, 0];
+        let mut argument = abi::MemoryReservation {
+            extent_start: list.address(),
+            nr_extents: extents.len() as u64,
+            extent_order: order,
+            domid: domain.0,
+            ..abi::MemoryReservation::default()
+        };
+        let registers = [abi::POPULATE_PHYSMAP, 0, 0, 0, 0];
         // SAFETY: the one address is that of a list as long as said.
-        let answer = unsafe { self.call_with(MEMORY_OP, registers, 1, &mut payload) };
+        let answer = unsafe { self.call_with(MEMORY_OP, registers, 1, &mut argument) };
         let call = "XENMEM_populate_physmap";
         answer.map(|count| count as usize).map_err(|errno| Error::Domain { call, domain, errno })
     }
@@ -62,17 +61,17 @@ impl Memory for Privcmd {
             }
         };
         Ok((
-            ask("XENMEM_get_sharing_freed_pages", 18)?,
-            ask("XENMEM_get_sharing_shared_pages", 19)?,
+            ask("XENMEM_get_sharing_freed_pages", abi::GET_SHARING_FREED_PAGES)?,
+            ask("XENMEM_get_sharing_shared_pages", abi::GET_SHARING_SHARED_PAGES)?,
         ))
     }
 
     fn set_target(&self, domain: DomId, pages: u64) -> Result<()> {
-        const SET_POD_TARGET: u64 = 16;
-        let mut payload = Payload::<40>::new().u64(0, pages).u16(32, domain.0);
-        let registers = [SET_POD_TARGET, 0, 0, 0, 0];
+        let mut argument =
+            abi::PodTarget { target_pages: pages, domid: domain.0, ..abi::PodTarget::default() };
+        let registers = [abi::SET_POD_TARGET, 0, 0, 0, 0];
         // SAFETY: `struct xen_pod_target` holds no address.
-        match unsafe { self.call_with(MEMORY_OP, registers, 1, &mut payload) } {
+        match unsafe { self.call_with(MEMORY_OP, registers, 1, &mut argument) } {
             // Xen on Arm has no such operation; the guest's own balloon is what works.
             Ok(_) | Err(Errno::NOSYS) => Ok(()),
             Err(errno) => Err(Error::Domain { call: "XENMEM_set_pod_target", domain, errno }),

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 
+use hypercall_abi::memory::{RESOURCE_GRANT_TABLE, RESOURCE_GRANT_TABLE_SHARED};
 use rustix::io::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -171,7 +172,7 @@ impl Privcmd {
         let failed = |errno| Error::Device { operation: "map a domain's resource", errno };
         let pages = SharedPages::map(&self.device, 0, count * PAGE_SIZE, true).map_err(failed)?;
         let (kind, id) = match resource {
-            Resource::GrantTable => (1, 0),
+            Resource::GrantTable => (u32::from(RESOURCE_GRANT_TABLE), RESOURCE_GRANT_TABLE_SHARED),
         };
         let mut request = MmapResource {
             dom: domain.0,

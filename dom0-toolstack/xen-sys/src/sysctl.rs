@@ -2,22 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use hypercall_abi::domctl::{GetDomainInfo, XEN_SCHEDULER_CREDIT2};
+use hypercall_abi::hypercall::SYSCTL;
+use hypercall_abi::sysctl as abi;
 use rustix::io::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::domctl::{DomainInfo, INFO_SIZE, read_bitmap};
+use crate::domctl::DomainInfo;
 use crate::error::{Error, Result};
 use crate::ids::DomId;
-use crate::payload::Payload;
-use crate::privcmd::Privcmd;
-
-/// `__HYPERVISOR_sysctl`.
-const SYSCTL: u64 = 35;
-/// XEN_SYSCTL_INTERFACE_VERSION of Xen 4.20.
-const INTERFACE: u32 = 0x15;
-/// Where the operation's own fields begin.
-const U: usize = 8;
-/// Size of `struct xen_sysctl`.
-const SIZE: usize = 136;
+use crate::privcmd::{Buffer, Privcmd};
 
 /// The machine (XEN_SYSCTL_physinfo).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -112,112 +106,85 @@ pub trait Sysctl {
 }
 
 impl Privcmd {
-    /// The hypervisor's log from `index` on, as a follower reads it: the text, and the index to go on from.
-    pub fn read_console_from(&self, index: u32) -> Result<(Vec<u8>, u32)> {
-        const SIZE: u32 = 64 * 1024;
-        let buffer = self.buffer(SIZE as usize)?;
-        let (mut text, mut index) = (Vec::new(), index);
-        loop {
-            let payload = Payload::new()
-                .u8(U + 1, 1)
-                .u32(U + 4, index)
-                .u64(U + 8, buffer.address())
-                .u32(U + 16, SIZE);
-            // SAFETY: the one address is that of a buffer as long as said.
-            let answer = unsafe { self.sysctl("XEN_SYSCTL_readconsole", 1, payload) }?;
-            let count = answer.get_u32(U + 16).min(SIZE);
-            index = answer.get_u32(U + 4);
-            if count == 0 {
-                return Ok((text, index));
-            }
-            let mut bytes = vec![0; count as usize];
-            buffer.read(0, &mut bytes);
-            text.extend_from_slice(&bytes);
-        }
+    /// # Safety
+    /// Addresses inside `argument` are those of [`Buffer`]s held over the call and large enough.
+    unsafe fn sysctl<T>(&self, call: &'static str, number: u32, argument: &T) -> Result<T>
+    where
+        T: FromBytes + Immutable + IntoBytes,
+    {
+        let mut request = abi::Sysctl::with(number, argument);
+        // SAFETY: passed on to the caller.
+        let answer = unsafe { self.call_with(SYSCTL, [0; 5], 0, &mut request) };
+        answer.map_err(|errno| Error::Call { call, errno })?;
+        Ok(request.payload())
+    }
+
+    /// An operation whose argument holds no address, or null ones.
+    fn plain_sysctl<T>(&self, call: &'static str, number: u32, argument: &T) -> Result<T>
+    where
+        T: FromBytes + Immutable + IntoBytes,
+    {
+        // SAFETY: by this function's purpose there is no address in the argument; its callers are below.
+        unsafe { self.sysctl(call, number, argument) }
+    }
+
+    fn cpupool_op(&self, op: u32, cpupool_id: u32) -> Result<(abi::CpupoolOp, BTreeSet<u32>)> {
+        let cpus = self.empty_bitmap(self.phys_info()?.max_cpu + 1)?;
+        let argument =
+            abi::CpupoolOp { op, cpupool_id, cpumap: cpus.refer(), ..abi::CpupoolOp::default() };
+        let number = abi::XEN_SYSCTL_CPUPOOL_OP;
+        // SAFETY: the one address is that of a bitmap with as many bits as said.
+        let answer = unsafe { self.sysctl("XEN_SYSCTL_cpupool_op", number, &argument) }?;
+        Ok((answer, cpus.set()))
     }
 }
 
-impl Privcmd {
-    /// # Safety
-    /// Addresses inside `payload` are those of buffers held over the call and large enough.
-    unsafe fn sysctl(
-        &self,
-        call: &'static str,
-        number: u32,
-        payload: Payload<SIZE>,
-    ) -> Result<Payload<SIZE>> {
-        let mut payload = payload.u32(0, number).u32(4, INTERFACE);
-        // SAFETY: passed on to the caller.
-        let answer = unsafe { self.call_with(SYSCTL, [0; 5], 0, &mut payload) };
-        answer.map_err(|errno| Error::Call { call, errno })?;
-        Ok(payload)
-    }
-
-    fn plain_sysctl(
-        &self,
-        call: &'static str,
-        number: u32,
-        payload: Payload<SIZE>,
-    ) -> Result<Payload<SIZE>> {
-        // SAFETY: by this function's purpose there is no address in the payload; its callers are below.
-        unsafe { self.sysctl(call, number, payload) }
-    }
-
-    fn cpupool_op(&self, operation: u32, id: u32) -> Result<(Payload<SIZE>, BTreeSet<u32>)> {
-        let bits = (self.phys_info()?.max_cpu + 1).next_multiple_of(64);
-        let bitmap = self.buffer(bits as usize / 8)?;
-        let payload = Payload::new()
-            .u32(U, operation)
-            .u32(U + 4, id)
-            .u64(U + 24, bitmap.address())
-            .u32(U + 32, bits);
-        // SAFETY: the one address is that of a bitmap with as many bits as said.
-        let answer = unsafe { self.sysctl("XEN_SYSCTL_cpupool_op", 18, payload) }?;
-        Ok((answer, read_bitmap(&bitmap, bits)))
-    }
+/// Element `index` of an array that the hypervisor filled.
+fn element<T: FromBytes + IntoBytes>(array: &Buffer<'_>, index: usize) -> T {
+    let mut element = T::new_zeroed();
+    array.read(index * size_of::<T>(), element.as_mut_bytes());
+    element
 }
 
 impl Sysctl for Privcmd {
     fn phys_info(&self) -> Result<PhysInfo> {
-        let answer = self.plain_sysctl("XEN_SYSCTL_physinfo", 3, Payload::new())?;
-        let mut hw_cap = [0; 8];
-        for (index, word) in hw_cap.iter_mut().enumerate() {
-            *word = answer.get_u32(U + 80 + 4 * index);
-        }
+        let argument = abi::PhysInfo::default();
+        let info = self.plain_sysctl("XEN_SYSCTL_physinfo", abi::XEN_SYSCTL_PHYSINFO, &argument)?;
         Ok(PhysInfo {
-            threads_per_core: answer.get_u32(U),
-            cores_per_socket: answer.get_u32(U + 4),
-            cpus: answer.get_u32(U + 8),
-            max_cpu: answer.get_u32(U + 12),
-            nodes: answer.get_u32(U + 16),
-            max_node: answer.get_u32(U + 20),
-            cpu_khz: answer.get_u32(U + 24),
-            capabilities: answer.get_u32(U + 28),
-            arch_capabilities: answer.get_u32(U + 32),
-            total_pages: answer.get_u64(U + 40),
-            free_pages: answer.get_u64(U + 48),
-            scrub_pages: answer.get_u64(U + 56),
-            outstanding_pages: answer.get_u64(U + 64),
-            hw_cap,
+            threads_per_core: info.threads_per_core,
+            cores_per_socket: info.cores_per_socket,
+            cpus: info.nr_cpus,
+            max_cpu: info.max_cpu_id,
+            nodes: info.nr_nodes,
+            max_node: info.max_node_id,
+            cpu_khz: info.cpu_khz,
+            capabilities: info.capabilities,
+            arch_capabilities: info.arch_capabilities,
+            total_pages: info.total_pages,
+            free_pages: info.free_pages,
+            scrub_pages: info.scrub_pages,
+            outstanding_pages: info.outstanding_pages,
+            hw_cap: info.hw_cap,
         })
     }
 
     fn domains(&self, first: DomId) -> Result<Vec<DomainInfo>> {
         /// Two pages' worth; there is another round for more.
         const BATCH: u32 = 64;
-        let list = self.buffer(BATCH as usize * INFO_SIZE)?;
+        let list = self.buffer(BATCH as usize * size_of::<GetDomainInfo>())?;
         let (mut domains, mut next) = (Vec::new(), first);
         loop {
-            let payload =
-                Payload::new().u16(U, next.0).u32(U + 4, BATCH).u64(U + 8, list.address());
+            let argument = abi::GetDomainInfoList {
+                first_domain: next.0,
+                max_domains: BATCH,
+                buffer: list.address(),
+                ..abi::GetDomainInfoList::default()
+            };
+            let number = abi::XEN_SYSCTL_GETDOMAININFOLIST;
             // SAFETY: the one address is that of a list as long as said.
-            let answer = unsafe { self.sysctl("XEN_SYSCTL_getdomaininfolist", 6, payload) }?;
-            let count = answer.get_u32(U + 16).min(BATCH);
-            for index in 0..count as usize {
-                let mut bytes = [0; INFO_SIZE];
-                list.read(index * INFO_SIZE, &mut bytes);
-                domains.push(DomainInfo::decode(&Payload::new().bytes(0, &bytes)));
-            }
+            let answer = unsafe { self.sysctl("XEN_SYSCTL_getdomaininfolist", number, &argument) }?;
+            let count = answer.num_domains.min(BATCH);
+            domains.extend((0..count as usize).map(|i| DomainInfo::decode(&element(&list, i))));
             match domains.last() {
                 Some(last) if count == BATCH => next = DomId(last.domain.0 + 1),
                 _ => return Ok(domains),
@@ -231,87 +198,86 @@ impl Sysctl for Privcmd {
         let (mut log, mut index) = (Vec::new(), 0);
         // Incremental reads, as a log may be longer than any buffer; `index` is how far we are.
         loop {
-            let payload = Payload::new()
-                .u8(U, u8::from(clear && log.is_empty()))
-                .u8(U + 1, 1)
-                .u32(U + 4, index)
-                .u64(U + 8, buffer.address())
-                .u32(U + 16, SIZE);
+            let argument = abi::ReadConsole {
+                clear: u8::from(clear && log.is_empty()),
+                incremental: 1,
+                index,
+                buffer: buffer.address(),
+                count: SIZE,
+                ..abi::ReadConsole::default()
+            };
+            let number = abi::XEN_SYSCTL_READCONSOLE;
             // SAFETY: the one address is that of a buffer as long as said.
-            let answer = unsafe { self.sysctl("XEN_SYSCTL_readconsole", 1, payload) }?;
-            let count = answer.get_u32(U + 16).min(SIZE);
-            if count == 0 {
+            let answer = unsafe { self.sysctl("XEN_SYSCTL_readconsole", number, &argument) }?;
+            if answer.count == 0 {
                 return Ok(log);
             }
-            let mut bytes = vec![0; count as usize];
+            let mut bytes = vec![0; answer.count.min(SIZE) as usize];
             buffer.read(0, &mut bytes);
             log.extend_from_slice(&bytes);
-            index = answer.get_u32(U + 4);
+            index = answer.index;
         }
     }
 
     fn debug_keys(&self, keys: &str) -> Result<()> {
-        const NAME: &str = "XEN_SYSCTL_debug_keys";
+        const CALL: &str = "XEN_SYSCTL_debug_keys";
         let buffer = self.buffer(keys.len().max(1))?;
         buffer.write(0, keys.as_bytes());
-        let length = u32::try_from(keys.len())
-            .map_err(|_too_long| Error::Call { call: NAME, errno: Errno::TOOBIG })?;
-        let payload = Payload::new().u64(U, buffer.address()).u32(U + 8, length);
+        let nr_keys = u32::try_from(keys.len())
+            .map_err(|_too_long| Error::Call { call: CALL, errno: Errno::TOOBIG })?;
+        let argument = abi::DebugKeys { keys: buffer.address(), nr_keys, pad: 0 };
         // SAFETY: the one address is that of a buffer as long as said.
-        unsafe { self.sysctl(NAME, 7, payload) }.map(drop)
+        unsafe { self.sysctl(CALL, abi::XEN_SYSCTL_DEBUG_KEYS, &argument) }.map(drop)
     }
 
     fn cpu_topology(&self) -> Result<Vec<Option<CpuTopology>>> {
-        const NAME: &str = "XEN_SYSCTL_cputopoinfo";
-        const ENTRY: usize = 12;
-        let count = self.plain_sysctl(NAME, 16, Payload::new())?.get_u32(U);
-        let list = self.buffer(count as usize * ENTRY)?;
-        let payload = Payload::new().u32(U, count).u64(U + 8, list.address());
+        const CALL: &str = "XEN_SYSCTL_cputopoinfo";
+        const NUMBER: u32 = abi::XEN_SYSCTL_CPUTOPOINFO;
+        let mut argument = self.plain_sysctl(CALL, NUMBER, &abi::CpuTopoInfo::default())?;
+        let count = argument.num_cpus;
+        let list = self.buffer(count as usize * size_of::<abi::CpuTopo>())?;
+        argument.cputopo = list.address();
         // SAFETY: the one address is that of a list as long as said.
-        let answer = unsafe { self.sysctl(NAME, 16, payload) }?;
-        let word = |index: u32, field| list.load_u32(index as usize * ENTRY + field);
-        Ok((0..count.min(answer.get_u32(U)))
-            .map(|cpu| {
-                let (core, socket, node) = (word(cpu, 0), word(cpu, 4), word(cpu, 8));
-                (core != u32::MAX).then_some(CpuTopology { core, socket, node })
-            })
-            .collect())
+        let answer = unsafe { self.sysctl(CALL, NUMBER, &argument) }?;
+        let there = (0..count.min(answer.num_cpus) as usize).map(|cpu| {
+            let abi::CpuTopo { core, socket, node } = element(&list, cpu);
+            (core != abi::XEN_INVALID_CORE_ID).then_some(CpuTopology { core, socket, node })
+        });
+        Ok(there.collect())
     }
 
     fn numa_info(&self) -> Result<Vec<Node>> {
-        const NAME: &str = "XEN_SYSCTL_numainfo";
-        let count = self.plain_sysctl(NAME, 17, Payload::new())?.get_u32(U);
-        let memory = self.buffer(count as usize * 16)?;
-        let distances = self.buffer(count as usize * count as usize * 4)?;
-        let payload = Payload::new()
-            .u32(U, count)
-            .u64(U + 8, memory.address())
-            .u64(U + 16, distances.address());
+        const CALL: &str = "XEN_SYSCTL_numainfo";
+        const NUMBER: u32 = abi::XEN_SYSCTL_NUMAINFO;
+        let mut argument = self.plain_sysctl(CALL, NUMBER, &abi::NumaInfo::default())?;
+        let count = argument.num_nodes as usize;
+        let memory = self.buffer(count * size_of::<abi::MemInfo>())?;
+        let distances = self.buffer(count * count * size_of::<u32>())?;
+        argument.meminfo = memory.address();
+        argument.distance = distances.address();
         // SAFETY: both addresses are those of lists as long as said, the second squared.
-        let answer = unsafe { self.sysctl(NAME, 17, payload) }?;
-        let count = count.min(answer.get_u32(U)) as usize;
-        Ok((0..count)
-            .map(|node| Node {
-                size: memory.load_u64(node * 16),
-                free: memory.load_u64(node * 16 + 8),
-                distances: (0..count)
-                    .map(|to| distances.load_u32((node * count + to) * 4))
-                    .collect(),
-            })
-            .collect())
+        let answer = unsafe { self.sysctl(CALL, NUMBER, &argument) }?;
+        let count = count.min(answer.num_nodes as usize);
+        let nodes = (0..count).map(|node| {
+            let info: abi::MemInfo = element(&memory, node);
+            let to = |to| element(&distances, node * count + to);
+            Node { size: info.memsize, free: info.memfree, distances: (0..count).map(to).collect() }
+        });
+        Ok(nodes.collect())
     }
 
     fn scheduler(&self) -> Result<u32> {
-        Ok(self.plain_sysctl("XEN_SYSCTL_sched_id", 4, Payload::new())?.get_u32(U))
+        let argument = abi::SchedId::default();
+        let number = abi::XEN_SYSCTL_SCHED_ID;
+        Ok(self.plain_sysctl("XEN_SYSCTL_sched_id", number, &argument)?.sched_id)
     }
 
     fn cpupool(&self, id: u32) -> Result<Option<Cpupool>> {
-        const INFO: u32 = 3;
-        match self.cpupool_op(INFO, id) {
-            Ok((answer, cpus)) => Ok(Some(Cpupool {
-                id: answer.get_u32(U + 4),
-                scheduler: answer.get_u32(U + 8),
-                domains: answer.get_u32(U + 20),
+        match self.cpupool_op(abi::XEN_SYSCTL_CPUPOOL_OP_INFO, id) {
+            Ok((pool, cpus)) => Ok(Some(Cpupool {
+                id: pool.cpupool_id,
+                scheduler: pool.sched_id,
+                domains: pool.n_dom,
                 cpus,
             })),
             Err(error) if error.is(Errno::NOENT) => Ok(None),
@@ -320,13 +286,19 @@ impl Sysctl for Privcmd {
     }
 
     fn free_cpus(&self) -> Result<BTreeSet<u32>> {
-        const FREE_INFO: u32 = 7;
-        Ok(self.cpupool_op(FREE_INFO, 0)?.1)
+        Ok(self.cpupool_op(abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO, 0)?.1)
     }
 
     fn credit2_rate_limit(&self, pool: u32) -> Result<u32> {
-        const CREDIT2: u32 = 6;
-        let payload = Payload::new().u32(U, pool).u32(U + 4, CREDIT2).u32(U + 8, 1);
-        Ok(self.plain_sysctl("XEN_SYSCTL_scheduler_op", 19, payload)?.get_u32(U + 16))
+        let argument = abi::SchedulerOp {
+            cpupool_id: pool,
+            sched_id: XEN_SCHEDULER_CREDIT2,
+            cmd: abi::XEN_SYSCTL_SCHEDOP_GETINFO,
+            ..abi::SchedulerOp::default()
+        };
+        let number = abi::XEN_SYSCTL_SCHEDULER_OP;
+        let answer = self.plain_sysctl("XEN_SYSCTL_scheduler_op", number, &argument)?;
+        let [rate_limit, ..] = answer.parameters;
+        Ok(rate_limit)
     }
 }

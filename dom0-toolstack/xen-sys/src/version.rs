@@ -1,12 +1,11 @@
 //! What the hypervisor says of itself (`public/version.h`).
 
+use hypercall_abi::hypercall::XEN_VERSION;
+use hypercall_abi::version as abi;
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::privcmd::Privcmd;
-
-/// `__HYPERVISOR_xen_version`.
-const XEN_VERSION: u64 = 17;
 
 /// Texts that the hypervisor gives.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -52,67 +51,64 @@ pub trait Version {
 
 impl Version for Privcmd {
     fn version(&self) -> Result<(u32, u32)> {
-        let number = plain(self, "XENVER_version", 0)?;
+        let number = plain(self, "XENVER_version", abi::XENVER_VERSION)?;
         Ok((number >> 16, number & 0xffff))
     }
 
     fn text(&self, text: Text) -> Result<String> {
         let (call, operation) = match text {
-            Text::Extra => ("XENVER_extraversion2", 11),
-            Text::Capabilities => ("XENVER_capabilities2", 12),
-            Text::Changeset => ("XENVER_changeset2", 13),
-            Text::CommandLine => ("XENVER_commandline2", 14),
+            Text::Extra => ("XENVER_extraversion2", abi::XENVER_EXTRAVERSION2),
+            Text::Capabilities => ("XENVER_capabilities2", abi::XENVER_CAPABILITIES2),
+            Text::Changeset => ("XENVER_changeset2", abi::XENVER_CHANGESET2),
+            Text::CommandLine => ("XENVER_commandline2", abi::XENVER_COMMANDLINE2),
         };
         Ok(string(&variable(self, call, operation)?))
     }
 
     fn compile_info(&self) -> Result<CompileInfo> {
-        let buffer = self.buffer(144)?;
-        // SAFETY: `struct xen_compile_info` has 144 bytes.
-        let answer = unsafe { self.hypercall(XEN_VERSION, [2, buffer.address(), 0, 0, 0]) };
+        let mut info = abi::CompileInfo::default();
+        let registers = [abi::XENVER_COMPILE_INFO.into(), 0, 0, 0, 0];
+        // SAFETY: `struct xen_compile_info` holds no address.
+        let answer = unsafe { self.call_with(XEN_VERSION, registers, 1, &mut info) };
         answer.map_err(|errno| Error::Call { call: "XENVER_compile_info", errno })?;
-        let field = |offset, length| {
-            let mut bytes = vec![0; length];
-            buffer.read(offset, &mut bytes);
-            string(&bytes)
-        };
         Ok(CompileInfo {
-            compiler: field(0, 64),
-            by: field(64, 16),
-            domain: field(80, 32),
-            date: field(112, 32),
+            compiler: string(&info.compiler),
+            by: string(&info.compile_by),
+            domain: string(&info.compile_domain),
+            date: string(&info.compile_date),
         })
     }
 
     fn build_id(&self) -> Result<Vec<u8>> {
-        match variable(self, "XENVER_build_id", 10) {
+        match variable(self, "XENVER_build_id", abi::XENVER_BUILD_ID) {
             Err(error) if error.is(Errno::NODATA) => Ok(Vec::new()),
             answer => answer,
         }
     }
 
     fn page_size(&self) -> Result<u32> {
-        plain(self, "XENVER_pagesize", 7)
+        plain(self, "XENVER_pagesize", abi::XENVER_PAGESIZE)
     }
 
     fn virt_start(&self) -> Result<u64> {
-        let buffer = self.buffer(8)?;
-        // SAFETY: `struct xen_platform_parameters` is one word.
-        let answer = unsafe { self.hypercall(XEN_VERSION, [5, buffer.address(), 0, 0, 0]) };
+        let mut parameters = abi::PlatformParameters::default();
+        let registers = [abi::XENVER_PLATFORM_PARAMETERS.into(), 0, 0, 0, 0];
+        // SAFETY: `struct xen_platform_parameters` holds no address that is followed.
+        let answer = unsafe { self.call_with(XEN_VERSION, registers, 1, &mut parameters) };
         answer.map_err(|errno| Error::Call { call: "XENVER_platform_parameters", errno })?;
-        Ok(buffer.load_u64(0))
+        Ok(parameters.virt_start)
     }
 }
 
-fn plain(privcmd: &Privcmd, call: &'static str, operation: u64) -> Result<u32> {
+fn plain(privcmd: &Privcmd, call: &'static str, operation: u32) -> Result<u32> {
     // SAFETY: these operations take no argument.
-    let answer = unsafe { privcmd.hypercall(XEN_VERSION, [operation, 0, 0, 0, 0]) };
+    let answer = unsafe { privcmd.hypercall(XEN_VERSION, [operation.into(), 0, 0, 0, 0]) };
     answer.map_err(|errno| Error::Call { call, errno })
 }
 
 /// Reads a `xen_varbuf_t`: asked with no buffer first, for how long it is.
-fn variable(privcmd: &Privcmd, call: &'static str, operation: u64) -> Result<Vec<u8>> {
-    const HEADER: usize = 4;
+fn variable(privcmd: &Privcmd, call: &'static str, operation: u32) -> Result<Vec<u8>> {
+    const HEADER: usize = size_of::<abi::VarbufHeader>();
     let length = plain(privcmd, call, operation)?;
     if length == 0 {
         return Ok(Vec::new());
@@ -121,7 +117,8 @@ fn variable(privcmd: &Privcmd, call: &'static str, operation: u64) -> Result<Vec
     let buffer = privcmd.buffer(HEADER + bytes.len())?;
     buffer.store_u32(0, length);
     // SAFETY: the buffer has room for as many bytes as its first word says.
-    let answer = unsafe { privcmd.hypercall(XEN_VERSION, [operation, buffer.address(), 0, 0, 0]) };
+    let answer =
+        unsafe { privcmd.hypercall(XEN_VERSION, [operation.into(), buffer.address(), 0, 0, 0]) };
     let written = answer.map_err(|errno| Error::Call { call, errno })?;
     buffer.read(HEADER, &mut bytes);
     bytes.truncate(written as usize);

@@ -148,7 +148,8 @@ fn hypervisor(context: &Context, lines: &mut Lines) -> Outcome {
     lines.add("cc_compile_domain", built.domain);
     lines.add("cc_compile_date", built.date);
     let id: String = xen.build_id()?.iter().map(|byte| format!("{byte:02x}")).collect();
-    lines.add("build_id", id);
+    // What Xen's xl prints where there is none.
+    lines.add("build_id", if id.is_empty() { "(null)" } else { &id });
     Ok(())
 }
 
