@@ -128,6 +128,38 @@ impl Privcmd {
         unsafe { self.sysctl(call, number, argument) }
     }
 
+    /// The hypervisor's log from `index` on, as a follower reads it: the text, and the index to go on from.
+    pub fn read_console_from(&self, index: u32) -> Result<(Vec<u8>, u32)> {
+        self.console(false, index)
+    }
+
+    /// Reads piece by piece, as a log may be longer than any buffer.
+    fn console(&self, clear: bool, index: u32) -> Result<(Vec<u8>, u32)> {
+        const SIZE: u32 = 64 * 1024;
+        let buffer = self.buffer(SIZE as usize)?;
+        let (mut log, mut index) = (Vec::new(), index);
+        loop {
+            let argument = abi::ReadConsole {
+                clear: u8::from(clear && log.is_empty()),
+                incremental: 1,
+                index,
+                buffer: buffer.address(),
+                count: SIZE,
+                ..abi::ReadConsole::default()
+            };
+            let number = abi::XEN_SYSCTL_READCONSOLE;
+            // SAFETY: the one address is that of a buffer as long as said.
+            let answer = unsafe { self.sysctl("XEN_SYSCTL_readconsole", number, &argument) }?;
+            index = answer.index;
+            if answer.count == 0 {
+                return Ok((log, index));
+            }
+            let mut bytes = vec![0; answer.count.min(SIZE) as usize];
+            buffer.read(0, &mut bytes);
+            log.extend_from_slice(&bytes);
+        }
+    }
+
     fn cpupool_op(&self, op: u32, cpupool_id: u32) -> Result<(abi::CpupoolOp, BTreeSet<u32>)> {
         let cpus = self.empty_bitmap(self.phys_info()?.max_cpu + 1)?;
         let argument =
@@ -193,30 +225,7 @@ impl Sysctl for Privcmd {
     }
 
     fn read_console(&self, clear: bool) -> Result<Vec<u8>> {
-        const SIZE: u32 = 64 * 1024;
-        let buffer = self.buffer(SIZE as usize)?;
-        let (mut log, mut index) = (Vec::new(), 0);
-        // Incremental reads, as a log may be longer than any buffer; `index` is how far we are.
-        loop {
-            let argument = abi::ReadConsole {
-                clear: u8::from(clear && log.is_empty()),
-                incremental: 1,
-                index,
-                buffer: buffer.address(),
-                count: SIZE,
-                ..abi::ReadConsole::default()
-            };
-            let number = abi::XEN_SYSCTL_READCONSOLE;
-            // SAFETY: the one address is that of a buffer as long as said.
-            let answer = unsafe { self.sysctl("XEN_SYSCTL_readconsole", number, &argument) }?;
-            if answer.count == 0 {
-                return Ok(log);
-            }
-            let mut bytes = vec![0; answer.count.min(SIZE) as usize];
-            buffer.read(0, &mut bytes);
-            log.extend_from_slice(&bytes);
-            index = answer.index;
-        }
+        Ok(self.console(clear, 0)?.0)
     }
 
     fn debug_keys(&self, keys: &str) -> Result<()> {
