@@ -14,6 +14,7 @@ use hv_arch::gic::{self, MAINTENANCE_IRQ, ThisCpuLists};
 use hv_arch::timer;
 use hv_core::evtchn::Virq;
 use hv_core::ids::{DomId, Irq, VcpuId};
+use hv_core::vgic::{Injected, Source};
 
 /// Takes every interrupt that waits; says whether the EL2 timer was among them.
 pub fn take_all(hv: &Hypervisor, processor: &Processor, loaded: Option<&Loaded>) -> bool {
@@ -87,8 +88,22 @@ fn virtual_timer(hv: &Hypervisor, loaded: Option<&Loaded>) {
         gic::deactivate(timer::VIRTUAL_IRQ);
         return;
     };
-    let work = loaded.domain.vgic.lock().inject_hardware(loaded.id, timer::VIRTUAL_IRQ);
-    hv.carry_out(&loaded.domain, work);
+    let vcpu = loaded.vcpu();
+    let mut vgic = loaded.domain.vgic.lock();
+    if vgic.renew(loaded.id, timer::VIRTUAL_IRQ, Source::Physical, &mut ThisCpuLists) {
+        drop(vgic);
+        hv.rouse(vcpu);
+        return;
+    }
+    match vgic.inject_hardware(loaded.id, timer::VIRTUAL_IRQ) {
+        Injected::Pending(kick) => {
+            hv.wake_from(&loaded.domain, vcpu, vgic, kick);
+            if kick.is_only(loaded.id) {
+                hv.rouse(vcpu);
+            }
+        }
+        Injected::NotOurs => gic::deactivate(timer::VIRTUAL_IRQ),
+    }
 }
 
 fn serial(hv: &Hypervisor) {
@@ -113,6 +128,9 @@ fn device(hv: &Hypervisor, processor: &Processor, irq: Irq) {
         gic::deactivate(irq);
         return;
     };
-    let work = dom0.vgic.lock().inject_hardware(VcpuId(0), irq);
-    hv.carry_out(&dom0, work);
+    let injected = dom0.vgic.lock().inject_hardware(VcpuId(0), irq);
+    match injected {
+        Injected::Pending(kick) => hv.wake(&dom0, kick),
+        Injected::NotOurs => gic::deactivate(irq),
+    }
 }

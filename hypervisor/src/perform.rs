@@ -2,6 +2,7 @@
 
 use crate::domain::Domain;
 use crate::domain::vcpu::Vcpu;
+use crate::lock::Guard;
 use crate::state::Hypervisor;
 use core::sync::atomic::Ordering;
 use hv_core::evtchn::{Arrival, Delivery, Notify, Virq};
@@ -9,7 +10,7 @@ use hv_core::ids::{CpuId, DomId, VcpuId};
 use hv_core::lifecycle::{Change, ShutdownReason};
 use hv_core::p2m::{Flush, P2m, Released, Stale};
 use hv_core::sched::{Hold, Kick};
-use hv_core::vgic::{self, HardwareWork};
+use hv_core::vgic::{self, HardwareWork, Vgic};
 
 impl Hypervisor {
     /// Makes a processor ask the scheduler anew.
@@ -24,9 +25,32 @@ impl Hypervisor {
 
     /// Tells virtual processors of `domain` that interrupts wait for them.
     pub fn wake(&self, domain: &Domain, kick: vgic::Kick) {
-        for vcpu in kick.iter().filter_map(|id| domain.vcpu(id)) {
-            vcpu.refill.store(true, Ordering::SeqCst);
-            self.rouse(vcpu);
+        kick.each(|id| {
+            if let Some(vcpu) = domain.vcpu(id) {
+                vcpu.refill.store(true, Ordering::SeqCst);
+                self.rouse(vcpu);
+            }
+        });
+    }
+
+    /// Tells virtual processors that interrupts wait for them, when `me` is one of them that runs
+    /// here: its list registers are filled at once, under the lock that is held anyway.
+    #[inline]
+    pub fn wake_from(
+        &self,
+        domain: &Domain,
+        me: &Vcpu,
+        mut vgic: Guard<'_, Vgic>,
+        kick: vgic::Kick,
+    ) {
+        if kick.is_only(me.who.vcpu) {
+            let filled = vgic.fill(me.who.vcpu, &mut self.machine.lists());
+            drop(vgic);
+            self.machine.set_maintenance(filled.maintenance);
+            self.wake(domain, filled.kick);
+        } else {
+            drop(vgic);
+            self.wake(domain, kick);
         }
     }
 

@@ -33,7 +33,7 @@ mod redist;
 mod v3;
 
 pub use dist::{MmioRead, Work};
-pub use fill::{Filled, PhysicalPpis, Unloaded};
+pub use fill::{Filled, PhysicalPpis, Source, Unloaded};
 pub use hardware::{HardwareWork, VcpuTarget};
 pub use kick::{Kick, VcpuSet};
 #[cfg(any(test, feature = "fakes"))]
@@ -60,6 +60,16 @@ pub struct VgicConfig {
     pub spis: u32,
     /// Where the guest sees the controller.
     pub layout: Layout,
+}
+
+/// What became of a physical interrupt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use = "an interrupt that is not the domain's stays active for ever unless it is deactivated"]
+pub enum Injected {
+    /// It is pending; the guest's end of it will deactivate the physical one.
+    Pending(Kick),
+    /// Nothing here stands for it: deactivate it.
+    NotOurs,
 }
 
 /// The interrupt controller of one domain: plain data.
@@ -124,18 +134,14 @@ impl Vgic {
     /// Makes an interrupt pending because its physical namesake is, which was acknowledged and not
     /// deactivated.
     ///
-    /// If it is not one that stands for a physical interrupt here, the answer asks for deactivation.
-    pub fn inject_hardware(&mut self, vcpu: VcpuId, irq: Irq) -> Work {
+    /// For a private one `vcpu` says whose; a shared one goes to its target.
+    pub fn inject_hardware(&mut self, vcpu: VcpuId, irq: Irq) -> Injected {
         let (bank, bit) = place(irq);
         let known = self.bank_mut(vcpu, bank).filter(|state| state.hardware & bit != 0);
-        let Some(state) = known else {
-            let base = irq.intid() & !(BANK - 1);
-            let hardware = HardwareWork { base, deactivate: bit, ..HardwareWork::NOTHING };
-            return Work { kick: Kick::Nobody, hardware };
-        };
+        let Some(state) = known else { return Injected::NotOurs };
         state.latched |= bit;
         state.live |= bit;
-        self.requeue(vcpu, bank, bit.trailing_zeros()).into()
+        Injected::Pending(self.requeue(vcpu, bank, bit.trailing_zeros()))
     }
 
     /// Says that an emulated device asserts its level-sensitive interrupt, or no longer does.
@@ -157,6 +163,10 @@ impl Vgic {
     pub fn send_sgi(&mut self, from: VcpuId, request: SgiRequest) -> Kick {
         let mut kick = Kick::Nobody;
         match request.targets {
+            // Nearly always it is for one.
+            SgiTargets::List { base, mask } if mask.is_power_of_two() => {
+                return self.inject(VcpuId(base + mask.trailing_zeros()), request.irq);
+            }
             SgiTargets::List { base, mask } => {
                 for bit in bits(u32::from(mask)) {
                     kick = kick.and(self.inject(VcpuId(base + bit), request.irq));
@@ -488,7 +498,8 @@ mod tests {
         let work = guest.vgic.assign_hardware(spi(2));
         assert_eq!((work.base, work.route, work.enable), (32, 1 << 2, 0));
         assert_eq!(guest.work(V0, DIST + 0x104, 1 << 2).hardware.enable, 1 << 2);
-        assert_eq!(guest.vgic.inject_hardware(V0, spi(2)), Kick::Vcpu(V0).into());
+        let kick = Kick::Vcpu(V0);
+        assert_eq!(guest.vgic.inject_hardware(V0, spi(2)), Injected::Pending(kick));
         assert_eq!(guest.take(V0), Some(spi(2)));
         assert!(guest.cpus[0].read(0).is_hardware());
         guest.end(V0, spi(2));
@@ -513,11 +524,10 @@ mod tests {
     }
 
     #[test]
-    fn a_physical_interrupt_nobody_asked_for_is_deactivated_at_once() {
+    fn a_physical_interrupt_that_nothing_stands_for_is_given_back() {
         let mut guest = Guest::new();
-        let work = guest.vgic.inject_hardware(V0, spi(33));
-        assert_eq!((work.hardware.base, work.hardware.deactivate), (64, 1 << 1));
-        assert_eq!(work.kick, Kick::Nobody);
+        assert_eq!(guest.vgic.inject_hardware(V0, spi(33)), Injected::NotOurs);
+        assert_eq!(guest.vgic.inject_hardware(V0, spi(900)), Injected::NotOurs);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use hv_core::{
     exit::Width,
     ids::{Irq, VcpuId},
     vgic::{
-        FakeListRegisters, Kick, Layout, Maintenance, MmioRead, RedistributorRegion, SgiRequest,
-        Vgic, VgicConfig, Work,
+        FakeListRegisters, Injected, Kick, Layout, Maintenance, MmioRead, RedistributorRegion,
+        SgiRequest, Source, Vgic, VgicConfig, Work,
     },
 };
 use proptest::prelude::{Strategy, any, prop_oneof, proptest};
@@ -249,8 +249,10 @@ impl Bench {
         match step {
             Step::Inject { vcpu, which } => {
                 let irq = irq(INTIDS[which]);
-                let kick = self.vgic.inject(id(vcpu), irq);
-                self.kick(kick);
+                if !self.renew(vcpu, irq, Source::Software) {
+                    let kick = self.vgic.inject(id(vcpu), irq);
+                    self.kick(kick);
+                }
                 self.interrupt(vcpu, which).latch = true;
             }
             Step::Line { vcpu, which, high } => {
@@ -303,6 +305,10 @@ impl Bench {
         self.check();
     }
 
+    fn renew(&mut self, vcpu: usize, irq: Irq, source: Source) -> bool {
+        self.loaded[vcpu] && self.vgic.renew(id(vcpu), irq, source, &mut self.cpus[vcpu])
+    }
+
     fn physical(&mut self, vcpu: usize, private: bool) {
         let which = if private { 1 } else { 4 };
         let active = if private { &mut self.ppi_active[vcpu] } else { &mut self.spi_active };
@@ -311,9 +317,11 @@ impl Bench {
         }
         *active = true;
         let irq = irq(INTIDS[which]);
-        let work = self.vgic.inject_hardware(id(vcpu), irq);
-        assert!(work.hardware.is_nothing());
-        self.kick(work.kick);
+        if !self.renew(vcpu, irq, Source::Physical) {
+            let injected = self.vgic.inject_hardware(id(vcpu), irq);
+            let Injected::Pending(kick) = injected else { panic!("{irq:?} stands for it") };
+            self.kick(kick);
+        }
         let interrupt = self.interrupt(vcpu, which);
         interrupt.latch = true;
         interrupt.hw_pending = true;

@@ -8,6 +8,7 @@ use hv_core::guest::{Fault, GuestMemory};
 use hv_core::ids::{CpuId, Irq};
 use hv_core::p2m::Stale;
 use hv_core::time::Nanos;
+use hv_core::vgic::Maintenance;
 pub use hv_core::vgic::FakeListRegisters as Lists;
 use spin::Mutex;
 
@@ -78,6 +79,9 @@ impl Machine {
     pub fn lists(&self) -> Lists {
         Lists::new(4)
     }
+
+    /// Chooses when the virtual interface of this processor calls the hypervisor.
+    pub fn set_maintenance(&self, _: Maintenance) {}
 
     /// Makes `cpu` leave its guest or its sleep.
     pub fn kick(&self, cpu: CpuId) {

@@ -15,6 +15,7 @@ use hv_core::guest::{Fault, GuestMemory};
 use hv_core::ids::{CpuId, Irq};
 use hv_core::p2m::Stale;
 use hv_core::time::Nanos;
+use hv_core::vgic::Maintenance;
 
 /// The software-generated interrupt that makes a processor look up.
 pub const KICK: Irq = Irq::sgi(0);
@@ -72,6 +73,12 @@ impl Machine {
     #[inline(always)]
     pub const fn lists(&self) -> Lists {
         Lists
+    }
+
+    /// Chooses when the virtual interface of this processor calls the hypervisor.
+    #[inline(always)]
+    pub fn set_maintenance(&self, when: Maintenance) {
+        gic::set_maintenance(when);
     }
 
     /// Makes `cpu` leave its guest or its sleep.

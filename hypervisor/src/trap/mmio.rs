@@ -7,9 +7,9 @@ use crate::hypercall::Caller;
 use crate::machine::VcpuContext;
 use core::sync::atomic::Ordering;
 use hv_core::addr::GuestAddr;
-use hv_core::exit::{self, DataAbort, Plan, Register, Transfer, Width, Writeback};
+use hv_core::exit::{self, DataAbort, Plan, Register, Transfer, Writeback};
 use hv_core::guest::GuestMemory;
-use hv_core::vgic::{Location, MmioRead};
+use hv_core::vgic::{Location, MmioRead, Vgic};
 
 /// A register of an emulated device.
 #[derive(Clone, Copy, Debug)]
@@ -40,18 +40,24 @@ pub fn handle(
     address: GuestAddr,
     esr: u64,
 ) -> bool {
-    let Some(device) = find(caller, address) else { return false };
+    let mut vgic = caller.domain.vgic.lock();
+    let Some(location) = vgic.locate(address) else { return false };
     if abort.cache_maintenance {
         return false;
     }
     match abort.access {
         Some(access) => {
-            if transfer(caller, context, device, access.transfer, abort.write) == Progress::Done {
+            let progress =
+                vgic_transfer(caller, context, &mut vgic, location, access.transfer, abort.write);
+            if progress == Progress::Done {
                 context.skip_instruction(esr);
             }
             true
         }
-        None => decoded(caller, context, abort, device, address),
+        None => {
+            drop(vgic);
+            decoded(caller, context, abort, Device::InterruptController(location), address)
+        }
     }
 }
 
@@ -137,53 +143,47 @@ fn transfer(
     transfer: Transfer,
     write: bool,
 ) -> Progress {
+    match device {
+        Device::InterruptController(location) => {
+            let mut vgic = caller.domain.vgic.lock();
+            vgic_transfer(caller, context, &mut vgic, location, transfer, write)
+        }
+    }
+}
+
+fn vgic_transfer(
+    caller: &Caller<'_>,
+    context: &mut VcpuContext,
+    vgic: &mut Vgic,
+    location: Location,
+    transfer: Transfer,
+    write: bool,
+) -> Progress {
+    let vcpu = caller.vcpu.who.vcpu;
     let register = transfer.register.number();
-    if write {
+    let lists = &mut caller.hv.machine.lists();
+    let progress = if write {
         let value = context.gpr(register) & transfer.width.mask();
-        match device {
-            Device::InterruptController(at) => write_vgic(caller, at, transfer.width, value),
+        let work = vgic.write(vcpu, location, transfer.width, value, lists);
+        // Under the lock, so that two processors' changes reach the physical interrupts in this order.
+        caller.hv.carry_out(caller.domain, work);
+        Progress::Done
+    } else {
+        match vgic.read(vcpu, location, transfer.width, lists) {
+            MmioRead::Value(value) => {
+                context.set_gpr(register, transfer.extend(value));
+                Progress::Done
+            }
+            MmioRead::Again(kick) => {
+                caller.hv.wake(caller.domain, kick);
+                Progress::Again
+            }
         }
-        return Progress::Done;
-    }
-    let read = match device {
-        Device::InterruptController(at) => read_vgic(caller, at, transfer.width),
     };
-    match read {
-        Some(value) => {
-            context.set_gpr(register, transfer.extend(value));
-            Progress::Done
-        }
-        None => Progress::Again,
-    }
-}
-
-/// Reads a register of the interrupt controller; nothing if the guest is to try again.
-fn read_vgic(caller: &Caller<'_>, at: Location, width: Width) -> Option<u64> {
-    let vcpu = caller.vcpu.who.vcpu;
-    let mut vgic = caller.domain.vgic.lock();
-    let read = vgic.read(vcpu, at, width, &mut caller.hv.machine.lists());
     if vgic.needs_fill(vcpu) {
         caller.vcpu.refill.store(true, Ordering::SeqCst);
     }
-    drop(vgic);
-    match read {
-        MmioRead::Value(value) => Some(value),
-        MmioRead::Again(kick) => {
-            caller.hv.wake(caller.domain, kick);
-            None
-        }
-    }
-}
-
-fn write_vgic(caller: &Caller<'_>, at: Location, width: Width, value: u64) {
-    let vcpu = caller.vcpu.who.vcpu;
-    let mut vgic = caller.domain.vgic.lock();
-    let work = vgic.write(vcpu, at, width, value, &mut caller.hv.machine.lists());
-    if vgic.needs_fill(vcpu) {
-        caller.vcpu.refill.store(true, Ordering::SeqCst);
-    }
-    // Under the lock, so that two processors' changes reach the physical interrupts in this order.
-    caller.hv.carry_out(caller.domain, work);
+    progress
 }
 
 #[cfg(test)]
@@ -192,7 +192,7 @@ mod tests {
     use crate::fixture::Fixture;
     use crate::machine::GuestSpace;
     use crate::trap::abort;
-    use hv_core::exit::{Access, Fault, FaultAddress};
+    use hv_core::exit::{Access, Fault, FaultAddress, Width};
     use hv_core::ids::{DomId, VcpuId};
 
     const DISTRIBUTOR: u64 = 0x300_1000;

@@ -13,7 +13,7 @@ use hv_core::memory::FrameMemory;
 use hv_core::sysreg::{self, SysregAction, TranslationRegister};
 use hv_core::time::Nanos;
 use hv_core::timer_queue::TimerKind;
-use hv_core::vgic::SgiRequest;
+use hv_core::vgic::{SgiRequest, Source};
 use hv_core::vtimer::{Deadline, TimerRegister};
 
 /// The physical timer's interrupt, in every domain: INTID 30.
@@ -63,8 +63,15 @@ pub fn handle(caller: &Caller<'_>, context: &mut VcpuContext, access: RegisterAc
 
 fn send_sgi(caller: &Caller<'_>, value: u64) {
     let request = SgiRequest::decode(value);
-    let kick = caller.domain.vgic.lock().send_sgi(caller.vcpu.who.vcpu, request);
-    caller.hv.wake(caller.domain, kick);
+    let me = caller.vcpu.who.vcpu;
+    let mut vgic = caller.domain.vgic.lock();
+    if request.is_only_for(me)
+        && vgic.renew(me, request.irq, Source::Software, &mut caller.hv.machine.lists())
+    {
+        return;
+    }
+    let kick = vgic.send_sgi(me, request);
+    caller.hv.wake_from(caller.domain, caller.vcpu, vgic, kick);
 }
 
 fn write_translation(

@@ -29,6 +29,15 @@ pub struct Unloaded {
     pub kick: Kick,
 }
 
+/// Where an interrupt comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// The hypervisor or a vCPU.
+    Software,
+    /// The physical interrupt of the same number, acknowledged and not deactivated.
+    Physical,
+}
+
 /// Whether the short way of filling list registers led to the end.
 enum Simply {
     Done,
@@ -107,6 +116,51 @@ impl Vgic {
             })
     }
 
+    /// Makes an interrupt pending right where it was before: in a list register whose last round the guest
+    /// has ended, on the processor this runs on. Says no, having done nothing, if it is not as simple as
+    /// that; then [`Self::inject`] or [`Self::inject_hardware`] do it.
+    ///
+    /// A vCPU's timer, its upcall and its own SGIs come this way nearly always.
+    #[must_use = "if it says no, the interrupt is still to be injected"]
+    pub fn renew(
+        &mut self,
+        vcpu: VcpuId,
+        irq: Irq,
+        source: Source,
+        registers: &mut impl ListRegisters,
+    ) -> bool {
+        let gate = self.gate();
+        let (bank, bit) = super::place(irq);
+        let Some(interface) = self.interfaces.get_mut(vcpu.index()) else { return false };
+        let state = bank_of(&mut self.private, &mut self.shared, vcpu, bank);
+        let Some(state) = state else { return false };
+        let physical = match source {
+            Source::Software => u32::MAX,
+            Source::Physical => state.hardware,
+        };
+        let asked = state.drop_pending | state.drop_active | state.make_active;
+        let special = asked | state.active | state.latched | state.line;
+        let index = bit.trailing_zeros();
+        if state.resident & state.enabled & gate & physical & !special & bit == 0
+            || interface.refold
+            || state.holder(index) != vcpu
+            || state.target(index) != vcpu
+        {
+            return false;
+        }
+        let Some(slot) = interface.find(irq.intid()) else { return false };
+        if interface.watched >> slot & 1 != 0 || !registers.read(slot as usize).is_empty() {
+            return false;
+        }
+        let Some(entry) = interface.slots.get_mut(slot as usize) else { return false };
+        entry.hardware = source == Source::Physical;
+        entry.latched = true;
+        let content = ListRegister::new(irq, state.priority(index)).pending();
+        let content = if entry.hardware { content.hardware() } else { content };
+        registers.write(slot as usize, content);
+        true
+    }
+
     fn fill_unsettled(&mut self, vcpu: VcpuId, registers: &mut impl ListRegisters) -> Filled {
         match self.fill_simply(vcpu, registers) {
             Simply::Done => Filled::default(),
@@ -134,7 +188,7 @@ impl Vgic {
             let state = bank_of(&mut self.private, &mut self.shared, vcpu, bank);
             let Some(state) = state else { return Simply::Not };
             let asked = state.drop_pending | state.drop_active | state.make_active;
-            // Pending again: unless by now for another, it follows below.
+            // Pending again, it goes back at once, unless by now it is for another.
             if (asked | state.line) & bit != 0 || state.target(intid % BANK) != vcpu {
                 return Simply::Not;
             }
@@ -144,11 +198,13 @@ impl Vgic {
             state.active &= !bit;
             state.held &= !bit;
             if state.wanted() & gate & bit != 0 {
-                interface.mark(bank, bit);
-                state.queued |= bit;
+                place(interface, state, vcpu, gate, slot, (bank, intid % BANK), registers);
             } else {
                 interface.unmark(bank, bit);
             }
+        }
+        if interface.summary == 0 {
+            return Simply::Done;
         }
         let mut free = all(registers.count()) & !interface.used;
         while interface.summary != 0 {

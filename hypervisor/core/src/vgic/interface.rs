@@ -91,6 +91,14 @@ impl Interface {
 
     /// Returns which list register holds `intid`; the caller knows that one does.
     pub(super) fn find(&self, intid: u32) -> Option<u32> {
-        super::interrupt::bits(self.used).find(|slot| self.slot(*slot).intid == intid)
+        let mut used = self.used;
+        while used != 0 {
+            let slot = used.trailing_zeros();
+            if self.slot(slot).intid == intid {
+                return Some(slot);
+            }
+            used &= used - 1;
+        }
+        None
     }
 }

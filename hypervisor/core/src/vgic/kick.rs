@@ -20,7 +20,30 @@ pub enum Kick {
 }
 
 impl Kick {
+    /// Says whether it is nobody.
+    #[inline]
+    pub const fn is_nobody(self) -> bool {
+        matches!(self, Self::Nobody)
+    }
+
+    /// Says whether it is this vCPU and no other.
+    #[inline]
+    pub const fn is_only(self, vcpu: VcpuId) -> bool {
+        matches!(self, Self::Vcpu(other) if other.0 == vcpu.0)
+    }
+
+    /// Calls `action` for each vCPU.
+    #[inline]
+    pub fn each(self, mut action: impl FnMut(VcpuId)) {
+        match self {
+            Self::Nobody => {}
+            Self::Vcpu(vcpu) => action(vcpu),
+            Self::Several(set) => set.iter().for_each(action),
+        }
+    }
+
     /// Returns the vCPUs of both.
+    #[inline]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
             (one, Self::Nobody) | (Self::Nobody, one) => one,

@@ -174,6 +174,18 @@ pub enum SgiTargets {
 }
 
 impl SgiRequest {
+    /// Says whether it is for `vcpu` alone, by name.
+    #[inline]
+    pub const fn is_only_for(&self, vcpu: VcpuId) -> bool {
+        match self.targets {
+            SgiTargets::List { base, mask } => {
+                let bit = vcpu.0.wrapping_sub(base);
+                bit < u16::BITS && mask == 1 << bit
+            }
+            SgiTargets::Others => false,
+        }
+    }
+
     /// Decodes a write to `ICC_SGI1R_EL1`, or one of its siblings: GICv3 architecture 12.2.
     pub fn decode(value: u64) -> Self {
         let irq = Irq::sgi(u32::from((value >> 24).to_le_bytes()[0] & 0xf));
