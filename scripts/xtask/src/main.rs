@@ -1,5 +1,6 @@
 //! The project's commands: build, check, test, run, bench. Decides what each needs to be built first; acts by calling cargo, QEMU and `scripts/rootfs/make`.
 
+mod bench;
 mod check;
 mod compile;
 mod dom0;
@@ -54,6 +55,8 @@ enum Command {
         /// Names, or parts of names
         names: Vec<String>,
     },
+    /// Ours and Debian's Xen side by side, in instructions
+    Bench,
     /// Everything: check, test, guests, system; with NAMEs only the guests and scenarios of such names
     Ci { names: Vec<String> },
     /// Plays the scenarios of tests/system, or those whose names contain a NAME
@@ -103,6 +106,7 @@ fn run(command: Command) -> Result<()> {
         Command::Check => check::check().finish(),
         Command::Test => check::test()?.finish(),
         Command::Guests { hypervisor, names } => guests::play(hypervisor, &names)?.finish(),
+        Command::Bench => bench::bench(),
         Command::Ci { names } => ci(&names),
         Command::System { machine, show, names } => {
             let show = if show { system::Show::Everything } else { system::Show::OnlyResults };

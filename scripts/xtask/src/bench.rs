@@ -1,0 +1,130 @@
+//! Ours and Debian's Xen side by side, with the same Dom0 kernel and the same guest, counted in instructions by QEMU's `-icount`: one instruction is one nanosecond of the guests' time.
+
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::compile::{self, Built};
+use crate::dom0::Session;
+use crate::machine::{Hypervisor, Machine, MachineArgs, Tools};
+use crate::process::{dist, say};
+use crate::qemu;
+use crate::serial::Serial;
+
+/// Nanoseconds in a step of QEMU's 62.5 MHz counter.
+const NANOSECONDS_PER_STEP: u64 = 16;
+/// Guests that are made to see what one costs beyond its memory, and each one's memory in MiB.
+const GUESTS: u64 = 8;
+const GUEST_MEMORY: u64 = 64;
+const LIMIT: Duration = Duration::from_secs(180);
+/// Prints Dom0's clock, in nanoseconds since its kernel started it.
+const NOW: &str = "awk '/^now at/ { print $3 }' /proc/timer_list";
+
+/// What one hypervisor needed.
+struct Measured {
+    first_instruction: u64,
+    dom0_up: u64,
+    create: u64,
+    lost_kib: u64,
+    image: u64,
+}
+
+/// Measures both and prints the table.
+pub(crate) fn bench() -> Result<()> {
+    let kernel = first_instruction_kernel()?;
+    let ours = measure(Hypervisor::Domus, Tools::Domus, &kernel).context("Domus")?;
+    let xen = measure(Hypervisor::Xen, Tools::Debian, &kernel).context("Debian's Xen")?;
+    println!("{:<46} {:>14} {:>14} {:>7}", "", "Domus", "Debian's Xen", "ratio");
+    row("reset to Dom0's first instruction, instr.", ours.first_instruction, xen.first_instruction);
+    row("reset to Dom0 up, instr.", ours.dom0_up, xen.dom0_up);
+    row("xl create to guest's init, instr.", ours.create, xen.create);
+    row("memory lost to a guest beyond its RAM, KiB", ours.lost_kib, xen.lost_kib);
+    row("size of the image, bytes", ours.image, xen.image);
+    Ok(())
+}
+
+fn row(what: &str, ours: u64, xen: u64) {
+    // Whole thousandths, so that no number is rounded twice.
+    let thousandths = ours.saturating_mul(1000).checked_div(xen).unwrap_or_default();
+    println!("{what:<46} {ours:>14} {xen:>14} {:>3}.{:03}", thousandths / 1000, thousandths % 1000);
+}
+
+fn measure(hypervisor: Hypervisor, tools: Tools, kernel: &Path) -> Result<Measured> {
+    let args = MachineArgs { hypervisor, tools, cpus: 1, icount: true, ..MachineArgs::default() };
+    let machine = args.prepare()?;
+    let first_instruction = first_instruction(&machine, kernel)?;
+    let name = format!("bench-{hypervisor:?}").to_lowercase();
+    let mut session = Session::boot(&machine, &name)?;
+    let up = number(&mut session, "cat /run/domus-up")?;
+    let create = create(&mut session)?;
+    let lost_kib = lost(&mut session)?;
+    session.power_off()?;
+    let image = fs::metadata(&machine.hypervisor)?.len();
+    Ok(Measured { first_instruction, dom0_up: first_instruction + up, create, lost_kib, image })
+}
+
+/// Boots a kernel that says when it began.
+fn first_instruction(machine: &Machine, kernel: &Path) -> Result<u64> {
+    say("booting to Dom0's first instruction");
+    let mut command = Command::new("qemu-system-aarch64");
+    qemu::board(&mut command, machine.args.cpus, machine.args.memory);
+    command.args(["-icount", "shift=0,sleep=off", "-nic", "none"]);
+    command.arg("-kernel").arg(&machine.hypervisor);
+    command.args(["-append", &machine.args.hypervisor_line()]);
+    qemu::boot_kernel(&mut command, kernel, "");
+    let mut serial = Serial::start(command, "bench-first-instruction")?;
+    serial.expect("first instruction at 0x", LIMIT)?;
+    let counter = serial.expect("\n", LIMIT)?;
+    let counter = u64::from_str_radix(counter.trim(), 16).context("the counter is hexadecimal")?;
+    Ok(counter * NANOSECONDS_PER_STEP)
+}
+
+/// Counts from `xl create` until the guest's init runs: Dom0's part by its clock, the guest's by the guest's.
+fn create(session: &mut Session) -> Result<u64> {
+    succeed(session, "rm -f /var/log/xen/console/guest-demo.log")?;
+    let before = number(session, NOW)?;
+    succeed(session, "xl create -p /etc/xen/demo.cfg")?;
+    let built = number(session, NOW)?;
+    succeed(session, "xl unpause demo")?;
+    let init =
+        "sed -n 's/.*demo: init at \\([0-9]*\\) ns.*/\\1/p' /var/log/xen/console/guest-demo.log";
+    succeed(session, &format!("until [ \"$({init})\" ]; do sleep 0.1; done"))?;
+    let init = number(session, init)?;
+    succeed(session, "xl destroy demo")?;
+    Ok(built - before + init)
+}
+
+/// Returns the KiB that a guest costs beyond its own memory.
+fn lost(session: &mut Session) -> Result<u64> {
+    let free = "xl info | awk '$1 == \"free_memory\" { print $3 }'";
+    let before = number(session, free)?;
+    let lines = format!("s/^memory.*/memory = {GUEST_MEMORY}/; /^disk/d; /^vif/d");
+    succeed(session, &format!("sed '{lines}' /etc/xen/demo.cfg > /tmp/small.cfg"))?;
+    for guest in 0..GUESTS {
+        succeed(session, &format!("xl create -p /tmp/small.cfg 'name=\"small{guest}\"'"))?;
+    }
+    let after = number(session, free)?;
+    let taken = before.saturating_sub(after);
+    Ok(taken.saturating_sub(GUESTS * GUEST_MEMORY) * 1024 / GUESTS)
+}
+
+fn number(session: &mut Session, command: &str) -> Result<u64> {
+    let said = succeed(session, command)?;
+    said.trim().parse().with_context(|| format!("`{command}` said {said:?}, no number"))
+}
+
+fn succeed(session: &mut Session, command: &str) -> Result<String> {
+    let outcome = session.run(command, LIMIT)?;
+    anyhow::ensure!(outcome.status == 0, "`{command}` failed:\n{}", outcome.output);
+    Ok(outcome.output)
+}
+
+fn first_instruction_kernel() -> Result<std::path::PathBuf> {
+    let elf = compile::executables(&["test-bench"], &Built::Programs, compile::BARE_METAL)?;
+    let elf = elf.first().context("no kernel was built")?;
+    let image = dist().join("first-instruction.guest");
+    compile::raw_image(elf, &image)?;
+    Ok(image)
+}
