@@ -69,8 +69,6 @@ pub struct Processor {
     pub resched: AtomicBool,
     /// Deadlines it watches.
     pub timers: Lock<TimerQueue>,
-    /// Set when a deadline was added while it was not looking.
-    pub timers_changed: AtomicBool,
     /// The virtual processor whose registers it holds, if any.
     pub loaded: Lock<Option<VcpuRef>>,
 }
@@ -107,9 +105,18 @@ impl Processor {
             id,
             resched: AtomicBool::new(true),
             timers: Lock::default(),
-            timers_changed: AtomicBool::new(false),
             loaded: Lock::default(),
         }
+    }
+
+    /// Says whether it must ask the scheduler now, which it then does.
+    pub fn must_ask(&self) -> bool {
+        // Only this processor clears the flag, so looking first, which is cheaper, loses nothing.
+        let must = self.resched.load(Ordering::SeqCst);
+        if must {
+            self.resched.store(false, Ordering::SeqCst);
+        }
+        must
     }
 
     /// Makes it ask the scheduler before it goes on.

@@ -3,7 +3,6 @@
 use crate::domain::vcpu::Vcpu;
 use crate::machine::VcpuContext;
 use crate::state::Hypervisor;
-use core::sync::atomic::Ordering;
 use hv_core::ids::VcpuId;
 use hv_core::lifecycle::ShutdownReason;
 use hv_core::time::Nanos;
@@ -19,7 +18,8 @@ impl Hypervisor {
     pub fn set_timer(&self, vcpu: &Vcpu, kind: TimerKind, deadline: Nanos) {
         let Some(processor) = self.processor(self.machine.this_cpu()) else { return };
         processor.timers.lock().set(Timer { who: vcpu.who, kind }, deadline);
-        processor.timers_changed.store(true, Ordering::SeqCst);
+        // On its way through the scheduler it programs its timer anew.
+        processor.ask_scheduler();
     }
 
     /// Returns when the virtual timer of a virtual processor that is not loaded interrupts.

@@ -65,7 +65,7 @@ impl Runner {
     /// Works for ever.
     pub fn run(mut self) -> ! {
         loop {
-            if self.processor.resched.swap(false, Ordering::SeqCst) {
+            if self.processor.must_ask() {
                 self.reschedule();
                 self.program_timer();
             }
@@ -86,7 +86,8 @@ impl Runner {
             return;
         };
         let vcpu = loaded.domain.vcpu(loaded.id).expect("a loaded virtual processor exists");
-        if vcpu.refill.swap(false, Ordering::SeqCst) {
+        if vcpu.refill.load(Ordering::SeqCst) {
+            vcpu.refill.store(false, Ordering::SeqCst);
             irq::fill(self.hv, &loaded.domain, loaded.id);
         }
         match loaded.context.enter() {
@@ -108,8 +109,6 @@ impl Runner {
         if timer {
             self.programmed = Nanos::NEVER;
             self.expire_timers();
-        }
-        if self.processor.timers_changed.swap(false, Ordering::SeqCst) || timer {
             self.program_timer();
         }
     }
