@@ -157,10 +157,10 @@ impl Hypervisor {
 
     /// Tells the virtual processors of `domain` that `notify` names.
     pub fn notify(&self, domain: &Domain, notify: Notify) {
-        if let Some(vcpu) = notify.upcall {
+        if let Some(vcpu) = notify.upcall() {
             self.raise_upcall(domain, vcpu);
         }
-        if notify.more {
+        if notify.has_more() {
             let told = domain.ports.lock().take_told();
             for vcpu in told.upcalls {
                 self.raise_upcall(domain, vcpu);

@@ -32,7 +32,10 @@ use slots::{Binding, Slots};
 pub const VCPU_INFO_SIZE: usize = 48;
 
 /// Why an event channel request was refused.
+///
+/// As large as a register: a result with it is then moved by registers, too.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u64)]
 pub enum EvtchnError {
     /// The port is out of range, closed, or not of a kind the request is for.
     BadPort,
@@ -426,20 +429,14 @@ impl PortTable {
             return Ok(Notify::NO);
         }
         let vcpu = slot.vcpu;
-        let mut notify = Notify::NO;
         match &self.fifo {
             None => {
-                if two_level::unmask(memory, self.shared_info, self.info(vcpu), port) {
-                    notify.upcall = Some(vcpu);
-                }
+                let raised = two_level::unmask(memory, self.shared_info, self.info(vcpu), port);
+                Ok(Notify::new(raised.then_some(vcpu), false))
             }
-            Some(fifo) => {
-                if fifo.unmask(memory, port) {
-                    notify = self.set_pending(memory, port);
-                }
-            }
+            Some(fifo) if fifo.unmask(memory, port) => Ok(self.set_pending(memory, port)),
+            Some(_) => Ok(Notify::NO),
         }
-        Ok(notify)
     }
 
     /// Sets the priority of `port`; an event in a queue already stays there.
@@ -504,10 +501,10 @@ impl PortTable {
             if self.slots.get(Port(port)).is_some_and(|slot| slot.pending) {
                 let notify = self.set_pending(memory, Port(port));
                 more |= !notify.is_none();
-                notify.upcall.into_iter().for_each(|vcpu| self.told.upcalls.insert(vcpu));
+                notify.upcall().into_iter().for_each(|vcpu| self.told.upcalls.insert(vcpu));
             }
         }
-        Ok(Notify { upcall: None, more })
+        Ok(Notify::new(None, more))
     }
 
     /// Says whether the domain uses the FIFO ABI and may grow its array: what
@@ -592,7 +589,7 @@ impl PortTable {
         events.registered = true;
         two_level::select_all(memory, info);
         memory.swap_u8(info, 1);
-        Ok(Notify { upcall: Some(vcpu), more: false })
+        Ok(Notify::new(Some(vcpu), false))
     }
 
     /// Returns where the `vcpu_info` of `vcpu` is, if it has one.
@@ -682,7 +679,7 @@ impl PortTable {
             Some(fifo) => fifo.set_pending(memory, info, port, slot),
         };
         let more = raised.newly && !self.polling.is_empty() && self.take_pollers(port);
-        Notify { upcall: raised.upcall.then_some(vcpu), more }
+        Notify::new(raised.upcall.then_some(vcpu), more)
     }
 
     /// Ends the polling of those that wait for `port`; says whether there were any.

@@ -42,7 +42,10 @@ pub const HANDLES_PER_FRAME: u32 = 256;
 const ENTRY_SIZE: u64 = 8;
 
 /// Why a grant operation was refused: a status in the operation, not an error of the hypercall.
+///
+/// As large as a register: a result with it is then moved by registers, too.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u64)]
 pub enum GrantError {
     /// Something else was wrong.
     General,

@@ -168,7 +168,7 @@ impl World {
             let mut table = PortTable::new(DomId(dom), LAST_PORT, VCPUS, shared(dom));
             for vcpu in 0..VCPUS {
                 let told = table.register_vcpu_info(&memory, VcpuId(vcpu), info(dom, vcpu));
-                assert_eq!(told.unwrap().upcall, Some(VcpuId(vcpu)));
+                assert_eq!(told.unwrap().upcall(), Some(VcpuId(vcpu)));
                 // The guest takes the upcall that comes with it and finds nothing.
                 memory.swap_u8(info(dom, vcpu), 0);
                 memory.store_u64(MachineAddr::new(info(dom, vcpu).raw() + 8), 0);
@@ -212,9 +212,9 @@ impl World {
     /// Nobody may be told who has nothing to look at.
     fn check_notify(&mut self, dom: u16, notify: Notify) {
         let told = self.tables[usize::from(dom)].take_told();
-        assert_eq!(notify.more, !told.upcalls.is_empty());
+        assert_eq!(notify.has_more(), !told.upcalls.is_empty());
         assert!(told.pollers.is_empty());
-        for vcpu in told.upcalls.chain(notify.upcall) {
+        for vcpu in told.upcalls.chain(notify.upcall()) {
             assert_eq!(self.memory.load_u8(info(dom, vcpu.0)), 1);
         }
     }

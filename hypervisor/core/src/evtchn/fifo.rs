@@ -114,15 +114,28 @@ impl Fifo {
             slot.pending = true;
             return Raised { newly: false, upcall: false };
         };
-        let queue = QueueId { vcpu: slot.vcpu, priority: slot.priority };
         // Without a control block the event is dropped: the guest must not unmask before it has one.
-        if !self.has_control(queue.vcpu) {
+        if !self.has_control(slot.vcpu) {
             return Raised { newly: false, upcall: false };
         }
         let old = memory.fetch_or_u32(word, PENDING);
         let newly = old & PENDING == 0;
-        if old & (MASKED | LINKED) != 0 || memory.fetch_or_u32(word, LINKED) & LINKED != 0 {
-            return Raised { newly, upcall: false };
+        let queued = old & (MASKED | LINKED) != 0;
+        Raised { newly, upcall: !queued && self.link(memory, info, port, slot, word) }
+    }
+
+    /// Puts `port` in its queue unless it is in one; says whether the upcall must be raised.
+    #[inline(never)]
+    fn link(
+        &mut self,
+        memory: &impl FrameMemory,
+        info: Option<MachineAddr>,
+        port: Port,
+        slot: &mut Slot,
+        word: MachineAddr,
+    ) -> bool {
+        if memory.fetch_or_u32(word, LINKED) & LINKED != 0 {
+            return false;
         }
         // An event that was its old queue's tail has been consumed, so that queue is empty: what
         // comes there next must not be linked to this word, which goes elsewhere.
@@ -131,10 +144,8 @@ impl Fifo {
         {
             *tail = 0;
         }
-        slot.queue = queue;
-        let upcall =
-            self.enqueue(memory, queue, port) && info.is_some_and(|info| mark_upcall(memory, info));
-        Raised { newly, upcall }
+        slot.queue = QueueId { vcpu: slot.vcpu, priority: slot.priority };
+        self.enqueue(memory, slot.queue, port) && info.is_some_and(|info| mark_upcall(memory, info))
     }
 
     /// Clears the mask of `port`; says whether it is pending and must be set so again.

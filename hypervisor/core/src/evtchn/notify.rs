@@ -59,25 +59,52 @@ impl fmt::Debug for VcpuSet {
 
 /// Which virtual processors of the domain an event became visible to.
 ///
-/// It is small, since nearly always there is one at most. What does not fit waits in the port table:
-/// [`super::PortTable::take_told`].
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// It is one register wide, since nearly always there is one at most. What does not fit waits in the
+/// port table: [`super::PortTable::take_told`].
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
+#[repr(transparent)]
 #[must_use = "the guest sleeps on unless its processors are told"]
-pub struct Notify {
-    /// Assert the event interrupt of this one and wake it: its `evtchn_upcall_pending` went from 0 to
-    /// 1.
-    pub upcall: Option<VcpuId>,
-    /// There are more of them, or some that polled for the port.
-    pub more: bool,
-}
+pub struct Notify(u64);
 
 impl Notify {
     /// Nobody.
-    pub const NO: Self = Self { upcall: None, more: false };
+    pub const NO: Self = Self(0);
+    /// There are processors that have to be asked for.
+    const MORE: u64 = 1 << 32;
+
+    /// Names `upcall`, and says whether there are `more`.
+    pub(super) const fn new(upcall: Option<VcpuId>, more: bool) -> Self {
+        let upcall = match upcall {
+            Some(vcpu) => vcpu.0 as u64 + 1,
+            None => 0,
+        };
+        Self(if more { upcall | Self::MORE } else { upcall })
+    }
+
+    /// Returns the processor whose event interrupt is to be asserted, and that is to be woken: its
+    /// `evtchn_upcall_pending` went from 0 to 1.
+    pub fn upcall(self) -> Option<VcpuId> {
+        let number = u32::try_from(self.0 & (Self::MORE - 1)).unwrap_or(0);
+        number.checked_sub(1).map(VcpuId)
+    }
+
+    /// Says whether there are more of them, or some that polled for the port.
+    pub const fn has_more(self) -> bool {
+        self.0 & Self::MORE != 0
+    }
 
     /// Says whether there is nobody to tell.
     pub const fn is_none(self) -> bool {
-        self.upcall.is_none() && !self.more
+        self.0 == 0
+    }
+}
+
+impl fmt::Debug for Notify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notify")
+            .field("upcall", &self.upcall())
+            .field("more", &self.has_more())
+            .finish()
     }
 }
 
@@ -105,6 +132,7 @@ pub enum Delivery {
 
 /// An event on its way from one domain to another.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(align(8))]
 pub struct Event {
     /// The domain it goes to.
     pub dom: DomId,
@@ -129,6 +157,16 @@ pub enum Arrival {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_notice_names_one_and_says_if_there_are_more() {
+        let one = Notify::new(Some(VcpuId(0)), false);
+        assert_eq!((one.upcall(), one.has_more(), one.is_none()), (Some(VcpuId(0)), false, false));
+        let both = Notify::new(Some(VcpuId(127)), true);
+        assert_eq!((both.upcall(), both.has_more()), (Some(VcpuId(127)), true));
+        assert_eq!(Notify::new(None, false), Notify::NO);
+        assert!(!Notify::new(None, true).is_none());
+    }
 
     #[test]
     fn a_set_lists_its_members_in_order() {

@@ -7,7 +7,6 @@ use crate::hypercall::Caller;
 use alloc::sync::Arc;
 use hv_core::addr::{MachineAddr, Mfn};
 use hv_core::grant::{Access, CopyRequest, GrantError, Side, check_bounds};
-use hv_core::ids::GrantRef;
 use hv_core::memory::FrameMemory;
 use hypercall_abi::grant_table::GnttabCopy;
 
@@ -29,26 +28,34 @@ fn try_copy(caller: &Caller<'_>, request: &GnttabCopy) -> Result<(), GrantError>
         request.flags,
     )?;
     // Both domains are looked up before either frame is.
-    let source_domain = domain_of(caller, decoded.source)?;
-    let dest_domain = domain_of(caller, decoded.dest)?;
-    let from = Claim::take(caller, decoded.source, source_domain, Access::Read)?;
-    let outcome = Claim::take(caller, decoded.dest, dest_domain, Access::Write).and_then(|to| {
+    let (source_other, dest_other) =
+        (other_domain(caller, decoded.source)?, other_domain(caller, decoded.dest)?);
+    let source_domain = source_other.as_deref().unwrap_or(caller.domain);
+    let dest_domain = dest_other.as_deref().unwrap_or(caller.domain);
+    let from = claim(caller, decoded.source, source_domain, Access::Read)?;
+    let outcome = claim(caller, decoded.dest, dest_domain, Access::Write).and_then(|to| {
         let fits = check_bounds(source.offset, dest.offset, request.len);
         if fits.is_ok() {
-            transfer(caller, from.at(source.offset), to.at(dest.offset), request.len.into());
+            let (from, to) = (place(from, source.offset), place(to, dest.offset));
+            transfer(caller, from, to, request.len.into());
         }
-        to.end(caller);
+        end(caller, decoded.dest, dest_domain, Access::Write, to);
         fits
     });
-    from.end(caller);
+    end(caller, decoded.source, source_domain, Access::Read, from);
     outcome
 }
 
-fn domain_of(caller: &Caller<'_>, side: Side) -> Result<Arc<Domain>, GrantError> {
+/// Returns the domain that grants a frame, unless it is the caller itself.
+fn other_domain(caller: &Caller<'_>, side: Side) -> Result<Option<Arc<Domain>>, GrantError> {
     match side {
-        Side::Own(_) => Ok(Arc::clone(caller.domain)),
-        Side::Granted(dom, _) => granter(caller, dom),
+        Side::Granted(dom, _) if dom != caller.domain.id => Ok(Some(granter(caller, dom)?)),
+        Side::Own(_) | Side::Granted(..) => Ok(None),
     }
+}
+
+const fn place(frame: Mfn, offset: u16) -> MachineAddr {
+    MachineAddr::new(frame.base().raw() + offset as u64)
 }
 
 /// Copies `len` bytes. Two places in one frame may overlap, which only goes through a buffer.
@@ -70,39 +77,27 @@ fn transfer(caller: &Caller<'_>, from: MachineAddr, to: MachineAddr, len: usize)
     }
 }
 
-/// A frame held for the length of one copy.
-struct Claim {
-    mfn: Mfn,
-    granted: Option<(Arc<Domain>, GrantRef, Access)>,
+/// Holds one end's frame, for the length of one copy.
+fn claim(
+    caller: &Caller<'_>,
+    side: Side,
+    domain: &Domain,
+    access: Access,
+) -> Result<Mfn, GrantError> {
+    let hold = |gfn| caller.hv.hold_ram(domain, gfn, access).ok_or(GrantError::BadPage);
+    match side {
+        Side::Own(gfn) => hold(gfn),
+        Side::Granted(_, grant) => {
+            let memory = caller.memory();
+            domain.grants.lock().acquire(memory, caller.domain.id, grant, access, hold)
+        }
+    }
 }
 
-impl Claim {
-    fn take(
-        caller: &Caller<'_>,
-        side: Side,
-        domain: Arc<Domain>,
-        access: Access,
-    ) -> Result<Self, GrantError> {
-        let hold = |gfn| caller.hv.hold_ram(&domain, gfn, access).ok_or(GrantError::BadPage);
-        match side {
-            Side::Own(gfn) => Ok(Self { mfn: hold(gfn)?, granted: None }),
-            Side::Granted(_, grant) => {
-                let mut grants = domain.grants.lock();
-                let mfn = grants.acquire(caller.memory(), caller.domain.id, grant, access, hold)?;
-                drop(grants);
-                Ok(Self { mfn, granted: Some((domain, grant, access)) })
-            }
-        }
-    }
-
-    const fn at(&self, offset: u16) -> MachineAddr {
-        MachineAddr::new(self.mfn.base().raw() + offset as u64)
-    }
-
-    fn end(self, caller: &Caller<'_>) {
-        match self.granted {
-            None => caller.hv.put_page(self.mfn),
-            Some((domain, grant, access)) => end_use(caller, &domain, grant, access),
-        }
+/// Lets go of one end's frame.
+fn end(caller: &Caller<'_>, side: Side, domain: &Domain, access: Access, frame: Mfn) {
+    match side {
+        Side::Own(_) => caller.hv.put_page(frame),
+        Side::Granted(_, grant) => end_use(caller, domain, grant, access),
     }
 }
