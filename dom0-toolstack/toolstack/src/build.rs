@@ -22,7 +22,7 @@ use xenstore::client::{Client, Store};
 use crate::config::domain::DomainConfig;
 use crate::config::vif::Mac;
 use crate::device_tree::{Machine, extended_regions};
-use crate::devices::{console, vbd, vif};
+use crate::devices::{Kind, console, vbd, vif};
 use crate::error::{Error, Result};
 use crate::image::{Content, Kernel};
 use crate::layout::{self, PAGE, Region, magic};
@@ -154,6 +154,7 @@ struct Builder<'a, X> {
 struct Rings {
     store: Port,
     console: Port,
+    vuart: Option<Port>,
 }
 
 impl<X: Xen> Builder<'_, X> {
@@ -162,12 +163,17 @@ impl<X: Xen> Builder<'_, X> {
         self.xen.set_default_colors(domain)?;
         self.publish_skeleton()?;
         self.limits()?;
-        let rings = Rings {
+        let mut rings = Rings {
+            vuart: None,
             store: self.xen.alloc_unbound(domain, DomId::DOM0)?,
             console: self.xen.alloc_unbound(domain, DomId::DOM0)?,
         };
         self.memory()?;
         self.rings(&rings)?;
+        if self.config.vuart {
+            let ring = Gfn(magic::frame(magic::VUART));
+            rings.vuart = Some(self.xen.init_vuart(domain, ring, DomId::DOM0)?);
+        }
         self.load(sources)?;
         self.grants()?;
         self.scheduling()?;
@@ -413,7 +419,12 @@ impl<X: Xen> Builder<'_, X> {
             let backend = backend(self.xen, self.store, disk.backend.as_deref())?;
             vbd::add(self.store, domain, disk, backend)?;
         }
-        console::add(self.store, domain, magic::frame(magic::CONSOLE), rings.console)?;
+        let ring = magic::frame(magic::CONSOLE);
+        console::add(self.store, domain, Kind::Console, ring, rings.console)?;
+        if let Some(port) = rings.vuart {
+            let ring = magic::frame(magic::VUART);
+            console::add(self.store, domain, Kind::Vuart, ring, port)?;
+        }
         for (index, vif) in (0..).zip(&self.config.vifs) {
             let backend = backend(self.xen, self.store, vif.backend.as_deref())?;
             let mac = match vif.mac {

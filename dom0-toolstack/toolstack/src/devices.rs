@@ -40,6 +40,8 @@ pub enum Kind {
     Vif,
     /// A console, served by xenconsoled.
     Console,
+    /// An emulated UART, served by xenconsoled, too.
+    Vuart,
 }
 
 impl Kind {
@@ -49,19 +51,27 @@ impl Kind {
             Self::Vbd => "vbd",
             Self::Vif => "vif",
             Self::Console => "console",
+            Self::Vuart => "vuart",
         }
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        [Self::Vbd, Self::Vif, Self::Console].into_iter().find(|kind| kind.name() == name)
+        [Self::Vbd, Self::Vif, Self::Console, Self::Vuart]
+            .into_iter()
+            .find(|kind| kind.name() == name)
     }
 
     const fn module(self) -> &'static str {
         match self {
             Self::Vbd => "xen-blkback",
             Self::Vif => "xen-netback",
-            Self::Console => "none: xenconsoled serves it",
+            Self::Console | Self::Vuart => "none: xenconsoled serves it",
         }
+    }
+
+    /// Whether xenconsoled serves it, which knows no states.
+    const fn is_console(self) -> bool {
+        matches!(self, Self::Console | Self::Vuart)
     }
 }
 
@@ -90,6 +100,7 @@ impl Device {
         let domain = domain_path(self.domain);
         match self.kind {
             Kind::Console if self.devid == 0 => format!("{domain}/console"),
+            Kind::Vuart => format!("{domain}/vuart/{}", self.devid),
             kind => format!("{domain}/device/{}/{}", kind.name(), self.devid),
         }
     }
@@ -119,7 +130,7 @@ impl Device {
         ];
         store.transaction(|transaction| {
             let frontend = self.frontend_path();
-            if self.kind != Kind::Console {
+            if !self.kind.is_console() {
                 let permissions = store::owned_by(self.domain, self.backend);
                 store::directory(transaction, &frontend, &permissions)?;
                 let own = [
@@ -166,7 +177,7 @@ impl Device {
         let disconnected = match self.kind {
             Kind::Vbd => vbd::disconnect(store, self),
             Kind::Vif => vif::disconnect(store, self),
-            Kind::Console => Ok(()),
+            Kind::Console | Kind::Vuart => Ok(()),
         };
         let forgotten = self.forget(store);
         closed.and(disconnected).and(forgotten)
@@ -187,7 +198,7 @@ impl Device {
             }
             Ok::<_, Error>(now.is_some())
         })?;
-        if !present || self.kind == Kind::Console {
+        if !present || self.kind.is_console() {
             return Ok(());
         }
         store::wait_for(store, &path, TIMEOUT, || {

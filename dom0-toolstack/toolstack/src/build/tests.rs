@@ -150,6 +150,21 @@ fn kernel_and_device_tree_are_in_memory_and_the_vcpu_starts_there() {
 }
 
 #[test]
+fn an_emulated_uart_has_a_console_of_its_own() {
+    let bench = Bench::new();
+    let nodes = bench.listing();
+    let domain = bench.create("vuart='sbsa_uart'").unwrap().domain;
+    let read = |name: &str| bench.store.read_string(&format!("/local/domain/1/vuart/0/{name}"));
+    assert_eq!(
+        (read("port").unwrap().as_str(), read("ring-ref").unwrap().as_str()),
+        ("3", "233475")
+    );
+    assert_eq!(read("type").unwrap(), "xenconsoled");
+    domain::destroy(&bench.xen, &bench.store, &bench.files, domain).unwrap();
+    assert_eq!(bench.listing(), nodes);
+}
+
+#[test]
 fn a_failure_at_any_call_leaves_nothing_behind() {
     let bench = Bench::new();
     let (nodes, free) = (bench.listing(), bench.xen.phys_info().unwrap().free_pages);

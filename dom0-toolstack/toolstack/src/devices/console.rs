@@ -1,4 +1,4 @@
-//! The console: a ring of the guest's that xenconsoled serves.
+//! Consoles: rings of the guest's, or of its emulated UART, that xenconsoled serves.
 
 use xen_sys::{DomId, Port};
 use xenstore::client::{Client, Store};
@@ -10,9 +10,9 @@ use crate::store::{self, owned_by, readable_by};
 /// How much of the console xenconsoled keeps while nobody reads.
 const LIMIT: u32 = 1 << 20;
 
-/// Makes the nodes of `domain`'s console, whose ring is at frame `ring` and rings at `port`.
-pub fn add(store: &Client, domain: DomId, ring: u64, port: Port) -> Result<()> {
-    let device = Device { domain, kind: Kind::Console, devid: 0, backend: DomId::DOM0 };
+/// Makes the nodes of `domain`'s console of some kind, whose ring is at frame `ring` and rings at `port`.
+pub fn add(store: &Client, domain: DomId, kind: Kind, ring: u64, port: Port) -> Result<()> {
+    let device = Device { domain, kind, devid: 0, backend: DomId::DOM0 };
     let path = device.frontend_path();
     store.transaction(|transaction| {
         store::directory(transaction, &path, &readable_by(domain))?;

@@ -45,7 +45,7 @@ pub(super) fn attach(context: &Context, domain: DomId, kind: &str, index: u32) -
         ("pv", 0) => format!("{root}/console/tty"),
         ("pv", index) => format!("{root}/device/console/{index}/tty"),
         ("serial", index) => format!("{root}/serial/{index}/tty"),
-        ("vuart", index) => format!("{root}/device/vuart/{index}/tty"),
+        ("vuart", index) => format!("{root}/vuart/{index}/tty"),
         (kind, _) => return Err(Failure::Usage(format!("Invalid console type '{kind}'."))),
     };
     let store = context.store()?;
