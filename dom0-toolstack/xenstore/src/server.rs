@@ -401,7 +401,7 @@ impl Server {
         for connection in self.connections.values_mut() {
             connection.target = connection.target.filter(|target| *target != domain);
             for transaction in connection.transactions.values_mut() {
-                forget(transaction.tree_mut(), &mut self.stamp, domain);
+                transaction.domain_died(domain);
             }
         }
         let changes = forget(&mut self.tree, &mut self.stamp, domain);

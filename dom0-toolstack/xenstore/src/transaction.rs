@@ -62,12 +62,14 @@ pub struct Transaction {
     tree: Tree,
     log: Log,
     failed: bool,
+    stale: bool,
 }
 
 impl Transaction {
     /// Starts from the store as it is.
     pub fn new(store: &Tree) -> Self {
-        Self { base: store.clone(), tree: store.clone(), log: Log::default(), failed: false }
+        let (base, tree) = (store.clone(), store.clone());
+        Self { base, tree, log: Log::default(), failed: false, stale: false }
     }
 
     /// Notes that a request inside failed half way, so that nothing of it can be committed.
@@ -101,6 +103,9 @@ impl Transaction {
     ///
     /// [`Conflict`] where what it looked at has changed since it started.
     pub fn commit(self, store: &mut Tree, stamp: &mut Stamp) -> Result<Vec<Change>, Conflict> {
+        if self.stale {
+            return Err(Conflict);
+        }
         if self.base.is_same(store) {
             *store = self.tree;
             return Ok(self.log.changes);
@@ -129,9 +134,12 @@ impl Transaction {
         Ok(self.log.changes)
     }
 
-    /// Returns its tree, for what the death of a domain does to every tree; that is not logged.
-    pub fn tree_mut(&mut self) -> &mut Tree {
-        &mut self.tree
+    /// Notes that a domain died: what was given to it in here must not reach a later domain of
+    /// its number, so the transaction has to be tried again.
+    pub fn domain_died(&mut self, domain: u16) {
+        let names = |node: &Node| node.permissions.iter().any(|entry| entry.domain == domain);
+        let touched = self.log.touched.iter();
+        self.stale |= touched.filter_map(|path| self.tree.get(path.as_str())).any(names);
     }
 }
 

@@ -8,8 +8,8 @@ use hv_core::guest::{Fault, GuestMemory};
 use hv_core::ids::{CpuId, Irq};
 use hv_core::p2m::Stale;
 use hv_core::time::Nanos;
-use hv_core::vgic::Maintenance;
 pub use hv_core::vgic::FakeListRegisters as Lists;
+use hv_core::vgic::Maintenance;
 use spin::Mutex;
 
 /// What the hypervisor asked of the machine.

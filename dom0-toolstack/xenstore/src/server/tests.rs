@@ -341,18 +341,28 @@ fn a_dead_domain_leaves_nothing_for_the_next_of_its_number() {
 }
 
 #[test]
-fn an_open_transaction_cannot_bring_back_what_a_dead_domain_owned() {
+fn an_open_transaction_cannot_give_to_a_dead_domain() {
     let mut store = Store::new();
-    let (tool, _) = (store.tool, store.domain(7));
-    let number = store.start(tool);
-    store.ask(tool, Kind::Write, number, "/x/y|1");
-    store.ask(tool, Kind::SetPerms, number, "/x/y|n7|");
-    store.ask(tool, Kind::Write, number, "/z|1");
-    store.ask(tool, Kind::SetPerms, number, "/z|n0|r7|");
-    store.server.domain_state(7, DomainState::Gone);
-    assert_eq!(store.ask(tool, Kind::TransactionEnd, number, "T|").0, Some(Ok("OK|".into())));
-    assert_eq!(store.reply(tool, Kind::Read, "/x/y|"), Err(Failure::ENOENT));
-    assert_eq!(store.reply(tool, Kind::GetPerms, "/z|"), Ok("n0|".into()));
+    let tool = store.tool;
+    for permissions in ["n7|", "n0|r7|"] {
+        store.domain(7);
+        let number = store.start(tool);
+        let unrelated = store.start(tool);
+        store.ask(tool, Kind::Write, number, "/x/y|1");
+        store.ask(tool, Kind::SetPerms, number, &format!("/x/y|{permissions}"));
+        store.ask(tool, Kind::Write, unrelated, "/z|1");
+        store.server.domain_state(7, DomainState::Gone);
+        assert_eq!(store.server.take_effects(), [Effect::Disconnect { domain: 7 }]);
+        assert_eq!(
+            store.ask(tool, Kind::TransactionEnd, number, "T|").0,
+            Some(Err(Failure::EAGAIN))
+        );
+        assert_eq!(store.reply(tool, Kind::Read, "/x/y|"), Err(Failure::ENOENT));
+        assert_eq!(
+            store.ask(tool, Kind::TransactionEnd, unrelated, "T|").0,
+            Some(Ok("OK|".into()))
+        );
+    }
 }
 
 #[test]
