@@ -10,7 +10,7 @@ use hv_core::ids::{CpuId, DomId, VcpuId};
 use hv_core::lifecycle::{Change, ShutdownReason};
 use hv_core::p2m::{Flush, P2m, Released, Stale};
 use hv_core::sched::{Hold, Kick};
-use hv_core::vgic::{self, HardwareWork, Vgic};
+use hv_core::vgic::{self, HardwareWork, Source, Vgic};
 
 impl Hypervisor {
     /// Makes a processor ask the scheduler anew.
@@ -151,8 +151,22 @@ impl Hypervisor {
 
     /// Raises the interrupt that tells a virtual processor of events.
     pub fn raise_upcall(&self, domain: &Domain, vcpu: VcpuId) {
-        let kick = domain.vgic.lock().inject(vcpu, domain.settings.upcall);
-        self.wake(domain, kick);
+        let upcall = domain.settings.upcall;
+        let here = Some(self.machine.this_cpu());
+        let mut vgic = domain.vgic.lock();
+        let Some(vcpu) = domain.vcpu(vcpu).filter(|vcpu| vcpu.running_on() == here) else {
+            let kick = vgic.inject(vcpu, upcall);
+            drop(vgic);
+            return self.wake(domain, kick);
+        };
+        let me = vcpu.who.vcpu;
+        if vgic.renew(me, upcall, Source::Software, &mut self.machine.lists()) {
+            drop(vgic);
+        } else {
+            let kick = vgic.inject(me, upcall);
+            self.wake_from(domain, vcpu, vgic, kick);
+        }
+        self.rouse(vcpu);
     }
 
     /// Tells the virtual processors of `domain` that `notify` names.
