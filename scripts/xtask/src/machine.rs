@@ -24,6 +24,15 @@ pub(crate) enum Tools {
     Debian,
 }
 
+/// How Dom0's kernel and ramdisk reach the hypervisor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Boot {
+    /// As `multiboot,module` nodes of the device tree.
+    Modules,
+    /// In one file, passed as if it were a ramdisk; our hypervisor's own way.
+    Bundle,
+}
+
 /// The machine's shape.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct MachineArgs {
@@ -33,6 +42,9 @@ pub(crate) struct MachineArgs {
     /// Whose Xen tools Dom0 uses
     #[arg(long, value_enum, default_value = "domus")]
     pub(crate) tools: Tools,
+    /// How Dom0's kernel and ramdisk reach the hypervisor
+    #[arg(long, value_enum, default_value = "modules")]
+    pub(crate) boot: Boot,
     /// Physical CPUs
     #[arg(long, default_value_t = 2)]
     pub(crate) cpus: u32,
@@ -71,6 +83,7 @@ impl Default for MachineArgs {
         Self {
             hypervisor: Hypervisor::Domus,
             tools: Tools::Domus,
+            boot: Boot::Modules,
             cpus: 2,
             memory: 2048,
             vcpus: 1,
@@ -87,13 +100,17 @@ impl MachineArgs {
     /// Changes one property, given as a scenario writes it: `vcpus=4`.
     pub(crate) fn set(&mut self, property: &str) -> Result<()> {
         let (name, value) = property.split_once('=').context("expected NAME=VALUE")?;
+        if name == "boot" {
+            self.boot = Boot::from_str(value, false).map_err(anyhow::Error::msg)?;
+            return Ok(());
+        }
         let number = || value.parse::<u32>().with_context(|| format!("{name}: not a number"));
         match name {
             "cpus" => self.cpus = number()?,
             "vcpus" => self.vcpus = number()?,
             "memory" => self.memory = number()?,
             "dom0_memory" => self.dom0_memory = number()?,
-            _ => bail!("unknown property {name}: cpus, vcpus, memory or dom0_memory"),
+            _ => bail!("unknown property {name}: boot, cpus, vcpus, memory or dom0_memory"),
         }
         Ok(())
     }
@@ -146,6 +163,8 @@ mod tests {
     fn a_property_of_a_scenario_changes_the_machine() {
         let mut machine = MachineArgs::default();
         machine.set("vcpus=4").unwrap();
+        machine.set("boot=bundle").unwrap();
+        assert_eq!(machine.boot, Boot::Bundle);
         assert_eq!(machine.hypervisor_line(), "dom0_mem=768M dom0_max_vcpus=4");
         assert!(machine.set("vcpus=four").is_err());
         assert!(machine.set("colour=red").is_err());

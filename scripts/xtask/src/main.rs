@@ -11,6 +11,7 @@ mod process;
 mod qemu;
 mod scenario;
 mod serial;
+mod size;
 mod system;
 
 use anyhow::Result;
@@ -57,6 +58,8 @@ enum Command {
     },
     /// Ours and Debian's Xen side by side, in instructions
     Bench,
+    /// Bytes of what ships, and lines of unsafe, by crate
+    Size,
     /// Everything: check, test, guests, system; with NAMEs only the guests and scenarios of such names
     Ci { names: Vec<String> },
     /// Plays the scenarios of tests/system, or those whose names contain a NAME
@@ -107,6 +110,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test => check::test()?.finish(),
         Command::Guests { hypervisor, names } => guests::play(hypervisor, &names)?.finish(),
         Command::Bench => bench::bench(),
+        Command::Size => size::size(),
         Command::Ci { names } => ci(&names),
         Command::System { machine, show, names } => {
             let show = if show { system::Show::Everything } else { system::Show::OnlyResults };

@@ -1,11 +1,13 @@
 //! The QEMU command line of a machine.
 
 use anyhow::{Context, Result, bail};
-use std::path::Path;
+use hv_core::boot_bundle;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::machine::Machine;
-use crate::process::say;
+use crate::machine::{Boot, Machine};
+use crate::process::{dist, say};
 
 /// Whether the machine starts at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,9 +48,17 @@ pub(crate) fn command(machine: &Machine) -> Result<Command> {
         command.args(["-icount", "shift=0,sleep=off"]);
     }
     command.arg("-kernel").arg(&machine.hypervisor).args(["-append", &args.hypervisor_line()]);
-    boot_kernel(&mut command, &machine.dom0.kernel, &args.dom0_line());
-    let initrd = machine.dom0.initrd.display();
-    command.arg("-device").arg(format!("guest-loader,addr={INITRD_ADDRESS:#x},initrd={initrd}"));
+    match args.boot {
+        Boot::Modules => {
+            boot_kernel(&mut command, &machine.dom0.kernel, &args.dom0_line());
+            let initrd = machine.dom0.initrd.display();
+            let loader = format!("guest-loader,addr={INITRD_ADDRESS:#x},initrd={initrd}");
+            command.arg("-device").arg(loader);
+        }
+        Boot::Bundle => {
+            command.arg("-initrd").arg(bundle(machine)?);
+        }
+    }
     let disk = machine.dom0.disk.display();
     // What Dom0 writes is gone when QEMU ends.
     command.args(["-drive", &format!("file={disk},if=none,id=root,format=raw,snapshot=on")]);
@@ -72,6 +82,16 @@ pub(crate) fn boot_kernel(command: &mut Command, kernel: &Path, line: &str) {
         kernel.display(),
         quoted(line)
     ));
+}
+
+/// Writes the machine's boot bundle; returns its path.
+fn bundle(machine: &Machine) -> Result<PathBuf> {
+    let kernel = fs::read(&machine.dom0.kernel)?;
+    let initrd = fs::read(&machine.dom0.initrd)?;
+    let bundle = boot_bundle::write("", &machine.args.dom0_line(), &kernel, Some(&initrd));
+    let path = dist().join("boot-bundle.cpio");
+    fs::write(&path, bundle).with_context(|| path.display().to_string())?;
+    Ok(path)
 }
 
 /// Doubles the commas, which separate QEMU's properties.
