@@ -187,4 +187,33 @@ mod tests {
         let Kind::List(list) = &config.get("vif").unwrap().value.kind else { panic!() };
         assert_eq!(list[0].part(6, 14).error("", "").position(), Some((1, 16)));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_or_its_messages_panic(text in "[a-z=\\[\\],'\"#;\\\\+ 0-9\n\u{e9}\u{20ac}]{0,60}") {
+            match parse(&text) {
+                Ok(config) => {
+                    if let Err(error) = domain::DomainConfig::from_config(&config) {
+                        error.to_string();
+                    }
+                }
+                Err(error) => {
+                    error.to_string();
+                }
+            }
+        }
+
+        #[test]
+        fn no_value_makes_the_domain_s_parsers_panic(
+            key in "disk|vif|cpus|name|memory|uuid|on_crash|type|vuart",
+            value in "[a-z0-9:,=^@/.!\u{e9} -]{0,40}",
+            list in proptest::bool::ANY,
+        ) {
+            let value = if list { format!("['{value}']") } else { format!("'{value}'") };
+            let config = parse(&format!("kernel='k'\n{key}={value}")).unwrap();
+            if let Err(error) = domain::DomainConfig::from_config(&config) {
+                error.to_string();
+            }
+        }
+    }
 }
