@@ -19,8 +19,9 @@ use xen_sys::hvm::Param;
 use xen_sys::{DomId, Errno, Gfn, GrantRef, Port, Xen};
 use xenstore::client::{Client, Store};
 
+use crate::config::disk::Disk;
 use crate::config::domain::DomainConfig;
-use crate::config::vif::Mac;
+use crate::config::vif::{Mac, Vif};
 use crate::device_tree::{Machine, extended_regions};
 use crate::devices::{Kind, console, vbd, vif};
 use crate::error::{Error, Result};
@@ -30,7 +31,7 @@ use crate::load::load_into_guest;
 use crate::plan::{BuildPlan, Extents, Host, Images};
 use crate::store::{self, domain_path, notes_path, private_to, readable_by};
 use crate::userdata::{Item, Userdata};
-use crate::{domain, json};
+use crate::{devices, domain, json};
 
 /// A domain that was built, paused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -427,14 +428,64 @@ impl<X: Xen> Builder<'_, X> {
         }
         for (index, vif) in (0..).zip(&self.config.vifs) {
             let backend = backend(self.xen, self.store, vif.backend.as_deref())?;
-            let mac = match vif.mac {
-                Some(mac) => mac,
-                None => random_mac()?,
-            };
+            let mac = vif.mac.map_or_else(random_mac, Ok)?;
             vif::add(self.store, domain, vif, vif.devid.unwrap_or(index), mac, backend)?;
         }
         Ok(())
     }
+}
+
+/// Gives a running domain one more disk.
+pub fn attach_disk(xen: &impl Xen, store: &Client, domain: DomId, disk: &Disk) -> Result<()> {
+    let backend = backend(xen, store, disk.backend.as_deref())?;
+    check_free(store, domain, Kind::Vbd, disk.devid)?;
+    vbd::check(store, disk)?;
+    or_remove(store, domain, Kind::Vbd, disk.devid, vbd::add(store, domain, disk, backend))
+}
+
+/// Gives a running domain one more network interface.
+pub fn attach_vif(xen: &impl Xen, store: &Client, domain: DomId, vif: &Vif) -> Result<()> {
+    let backend = backend(xen, store, vif.backend.as_deref())?;
+    let used: Vec<u32> = devices::list(store, domain)?
+        .iter()
+        .filter(|device| device.kind == Kind::Vif)
+        .map(|device| device.devid)
+        .collect();
+    let free = (0..).find(|devid| !used.contains(devid)).unwrap_or(0);
+    let devid = vif.devid.unwrap_or(free);
+    check_free(store, domain, Kind::Vif, devid)?;
+    vif::check(vif, devid)?;
+    let mac = vif.mac.map_or_else(random_mac, Ok)?;
+    let added = vif::add(store, domain, vif, devid, mac, backend);
+    or_remove(store, domain, Kind::Vif, devid, added)
+}
+
+fn check_free(store: &Client, domain: DomId, kind: Kind, devid: u32) -> Result<()> {
+    let devices = devices::list(store, domain)?;
+    if devices.iter().any(|device| device.kind == kind && device.devid == devid) {
+        let why = format!("it has a {} {devid} already", kind.name());
+        return Err(Error::Refused { domain, why });
+    }
+    Ok(())
+}
+
+/// Passes `added` on; takes back what was made where it is a failure.
+fn or_remove(
+    store: &Client,
+    domain: DomId,
+    kind: Kind,
+    devid: u32,
+    added: Result<()>,
+) -> Result<()> {
+    if added.is_err() {
+        for device in devices::list(store, domain)? {
+            if device.kind == kind && device.devid == devid {
+                // What failed first is what the user must hear.
+                let _ = device.remove(store);
+            }
+        }
+    }
+    added
 }
 
 /// The domain that serves a device.

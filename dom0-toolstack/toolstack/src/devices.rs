@@ -183,6 +183,27 @@ impl Device {
         closed.and(disconnected).and(forgotten)
     }
 
+    /// Removes the device if the guest lets go of it.
+    pub fn detach(&self, store: &Client) -> Result<()> {
+        let path = format!("{}/state", self.backend_path());
+        store.transaction(|transaction| {
+            transaction.write(&format!("{}/online", self.backend_path()), "0")?;
+            transaction.write(&path, state::CLOSING)
+        })?;
+        let closed = store::wait_for(store, &path, TIMEOUT, || {
+            let now = store.read_optional(&path)?;
+            Ok(now.is_none_or(|now| now == state::CLOSED).then_some(()))
+        })?;
+        if closed.is_some() {
+            return self.remove(store);
+        }
+        Err(Error::TimedOut {
+            domain: self.domain,
+            what: "let go of the device",
+            seconds: TIMEOUT.as_secs(),
+        })
+    }
+
     /// Tells the backend to let go, and waits until it has.
     fn close(&self, store: &Client) -> Result<()> {
         let backend = self.backend_path();

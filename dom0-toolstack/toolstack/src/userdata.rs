@@ -52,6 +52,14 @@ impl Userdata {
         fs::write(&path, text).map_err(|source| Error::file("write", &path, source))
     }
 
+    /// Adds a line to what is kept of a domain, if anything is.
+    pub fn append(&self, domain: DomId, uuid: Uuid, item: Item, line: &str) -> Result<()> {
+        match self.read(domain, uuid, item) {
+            Some(text) => self.write(domain, uuid, item, &format!("{text}{line}\n")),
+            None => Ok(()),
+        }
+    }
+
     /// What was kept, if anything was.
     pub fn read(&self, domain: DomId, uuid: Uuid, item: Item) -> Option<String> {
         fs::read_to_string(self.path(domain, uuid, item)).ok()

@@ -1,5 +1,8 @@
 //! The commands, and which one was typed.
 
+mod block_attach;
+mod block_detach;
+mod block_list;
 mod console;
 mod create;
 mod debug_keys;
@@ -14,12 +17,16 @@ mod list;
 mod mem_max;
 mod mem_set;
 mod monitor_domain;
+mod network_attach;
+mod network_detach;
+mod network_list;
 mod pause;
 mod power;
 mod reboot;
 mod rename;
 mod sched_credit2;
 mod shutdown;
+mod sysrq;
 mod unpause;
 mod uptime;
 mod vcpu_list;
@@ -72,8 +79,15 @@ pub(crate) const ALL: &[Command] = &[
     domid::COMMAND,
     domname::COMMAND,
     rename::COMMAND,
+    sysrq::COMMAND,
     debug_keys::COMMAND,
     dmesg::COMMAND,
+    network_attach::COMMAND,
+    network_list::COMMAND,
+    network_detach::COMMAND,
+    block_attach::COMMAND,
+    block_list::COMMAND,
+    block_detach::COMMAND,
     uptime::COMMAND,
     help::COMMAND,
     init_dom0::COMMAND,
@@ -82,9 +96,6 @@ pub(crate) const ALL: &[Command] = &[
 
 /// Commands of Xen's xl that we know and do not have yet.
 const NOT_YET: &[&str] = &[
-    "block-attach",
-    "block-detach",
-    "block-list",
     "button-press",
     "cd-eject",
     "cd-insert",
@@ -102,12 +113,8 @@ const NOT_YET: &[&str] = &[
     "dump-core",
     "migrate",
     "migrate-receive",
-    "network-attach",
-    "network-detach",
-    "network-list",
     "restore",
     "save",
-    "sysrq",
     "top",
     "trigger",
 ];

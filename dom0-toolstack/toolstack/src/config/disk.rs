@@ -292,7 +292,7 @@ fn is_vdev(part: &str) -> bool {
 }
 
 /// The number of a virtual disk's name (xen-vbd-interface(7)).
-fn devid(vdev: &str) -> Option<u32> {
+pub fn devid(vdev: &str) -> Option<u32> {
     if let Some(disk_and_partition) = vdev.strip_prefix('d')
         && let Some((disk, partition)) = disk_and_partition.split_once('p')
         && let (Ok(disk), Ok(partition)) = (disk.parse(), partition.parse())

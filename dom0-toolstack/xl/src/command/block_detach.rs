@@ -1,0 +1,34 @@
+//! `xl block-detach`
+
+use toolstack::config::disk;
+use toolstack::devices::{self, Kind};
+
+use super::Command;
+use crate::args::{Flag, Parsed};
+use crate::context::Context;
+use crate::outcome::{FAILURE, Failure, Outcome};
+
+pub(super) const COMMAND: Command = Command {
+    name: "block-detach",
+    operands: "[option] <Domain> <DevId>",
+    summary: "Destroy a domain's virtual block device",
+    flags: &[Flag::new('f', Some("force"), "Do not wait for the guest to let go of it")],
+    listed: true,
+    run,
+};
+
+fn run(context: &Context, parsed: &Parsed) -> Outcome {
+    parsed.require(COMMAND.name, 2)?;
+    let domain = context.domain(parsed.operand(0))?;
+    let wanted = parsed.operand(1);
+    let devid = disk::devid(wanted);
+    let store = context.store()?;
+    let device = devices::list(store, domain)?
+        .into_iter()
+        .find(|device| device.kind == Kind::Vbd && Some(device.devid) == devid)
+        .ok_or_else(|| {
+            let text = format!("Error: Device {wanted} not connected.");
+            Failure::Failed(FAILURE, text)
+        })?;
+    Ok(if parsed.has('f') { device.remove(store) } else { device.detach(store) }?)
+}
