@@ -39,7 +39,7 @@ impl Hypervisor {
         match timer.kind {
             // Loaded again, it gets the interrupt from the hardware.
             TimerKind::Virtual => self.rouse(vcpu),
-            TimerKind::Physical => {}
+            TimerKind::Physical => self.physical_timer_due(&domain, vcpu),
             TimerKind::Poll => {
                 domain.ports.lock().stop_polling(timer.who.vcpu);
                 self.rouse(vcpu);

@@ -133,7 +133,7 @@ impl Hypervisor {
     }
 
     /// Does what a physical timer's deadline was for.
-    pub fn physical_timer_due(&self, domain: &Domain, vcpu: &Vcpu, _now: Nanos) {
+    pub fn physical_timer_due(&self, domain: &Domain, vcpu: &Vcpu) {
         self.watch_physical_timer(domain, vcpu);
     }
 
@@ -205,8 +205,8 @@ mod tests {
         assert!(!guest.is_pending(30));
         assert_eq!(guest.fixture.hv.processors[0].timers.lock().next(), Nanos(1_000));
         guest.fixture.hv.machine.clock.store(1_000, Ordering::Relaxed);
-        let vcpu = guest.domain.vcpu(VcpuId(0)).unwrap();
-        guest.fixture.hv.physical_timer_due(&guest.domain, vcpu, Nanos(1_000));
+        let expired = guest.fixture.hv.processors[0].timers.lock().expired(Nanos(1_000)).unwrap();
+        guest.fixture.hv.timer_expired(expired, Nanos(1_000));
         assert!(guest.is_pending(30));
         assert_eq!(guest.access(control, true, 0), 0b101);
         guest.access(control, false, 0b11);
