@@ -17,7 +17,13 @@ use crate::system::Count;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// On what machines each guest runs: processors, and virtual ones of Dom0.
-const SHAPES: [(&str, &[(u32, u32)]); 1] = [("evtchn", &[(1, 2), (2, 2)])];
+const SHAPES: [(&str, &[(u32, u32)]); 5] = [
+    ("evtchn", &[(1, 2), (2, 2)]),
+    ("grant", &[(1, 1)]),
+    ("p2m", &[(1, 1)]),
+    ("timer", &[(1, 1)]),
+    ("vgic", &[(1, 2), (2, 2)]),
+];
 
 /// One run of one program.
 struct Guest {

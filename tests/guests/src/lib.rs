@@ -14,6 +14,14 @@ mod suite;
 
 #[cfg(target_os = "none")]
 pub mod evtchn;
+#[cfg(target_os = "none")]
+pub mod grant;
+#[cfg(target_os = "none")]
+pub mod p2m;
+#[cfg(target_os = "none")]
+pub mod timer;
+#[cfg(target_os = "none")]
+pub mod vgic;
 
 /// Makes a binary of a topic: its `main` off the machine does nothing.
 #[macro_export]
