@@ -12,7 +12,7 @@ use crate::process::{dist, llvm_tool, output, root};
 /// Builds and prints the tables.
 pub(crate) fn size() -> Result<()> {
     let image = compile::hypervisor()?;
-    println!("{:>10}  {}", fs::metadata(&image)?.len(), "target/dist/qemu-virt.img");
+    println!("{:>10}  target/dist/qemu-virt.img", fs::metadata(&image)?.len());
     for binary in compile::toolstack()? {
         println!("{:>10}  {}", fs::metadata(&binary)?.len(), relative(&binary));
     }
