@@ -45,15 +45,6 @@ pub struct ConsoleSwitch {
     pub to_dom0: bool,
 }
 
-/// How virtual processors are scheduled.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum SchedulerKind {
-    /// Shares by weight.
-    Credit2,
-    /// One virtual processor for each physical one.
-    Null,
-}
-
 /// What the command line asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Options {
@@ -69,7 +60,7 @@ pub struct Options {
     pub console: Vec<String>,
     /// `dtuart=`: path or alias of the serial port, with options after a colon.
     pub dtuart: Option<String>,
-    /// `sync_console`: write each message out before going on.
+    /// `sync_console`: write each message out before going on, which is always done.
     pub sync_console: bool,
     /// `conswitch=`: who gets the console's input.
     pub console_switch: ConsoleSwitch,
@@ -83,16 +74,12 @@ pub struct Options {
     pub noreboot: bool,
     /// `vwfi=native`: a waiting guest keeps its processor.
     pub vwfi_native: bool,
-    /// `sched=`: the scheduler.
-    pub scheduler: SchedulerKind,
     /// `xsm=dummy`: two unprivileged domains may share memory and event channels.
     pub domains_may_share: bool,
     /// `gnttab_max_frames=`: most frames of a domain's grant table.
     pub max_grant_frames: Option<u32>,
     /// `gnttab_max_maptrack_frames=`: most frames to keep track of a domain's mappings.
     pub max_maptrack_frames: Option<u32>,
-    /// `watchdog`: start again when a processor hangs.
-    pub watchdog: bool,
 }
 
 impl Default for Options {
@@ -113,11 +100,9 @@ impl Default for Options {
             guest_log_level: guests,
             noreboot: false,
             vwfi_native: false,
-            scheduler: SchedulerKind::Credit2,
             domains_may_share: false,
             max_grant_frames: None,
             max_maptrack_frames: None,
-            watchdog: false,
         }
     }
 }
@@ -160,10 +145,7 @@ impl Options {
             "vwfi" => {
                 self.vwfi_native = one_of(needed(value)?, &[("native", true), ("trap", false)])?;
             }
-            "sched" => {
-                let kinds = [("credit2", SchedulerKind::Credit2), ("null", SchedulerKind::Null)];
-                self.scheduler = one_of(needed(value)?, &kinds)?;
-            }
+            "sched" => one_of(needed(value)?, &[("credit2", ())])?,
             "xsm" => {
                 self.domains_may_share =
                     one_of(needed(value)?, &[("dummy", true), ("silo", false)])?;
@@ -187,7 +169,6 @@ impl Options {
             "noreboot" => &mut self.noreboot,
             "dom0_vcpus_pin" => &mut self.dom0_vcpus_pin,
             "sync_console" => &mut self.sync_console,
-            "watchdog" => &mut self.watchdog,
             _ => return Err("is not known".into()),
         };
         *switch = match value {
@@ -310,7 +291,7 @@ mod tests {
         let options = understood(
             "dom0_mem=1G,max:2G dom0_max_vcpus=1-4 console=dtuart dtuart=serial0:115200 \
              loglvl=all guest_loglvl=error/all noreboot conswitch=ax vwfi=native maxcpus=2 \
-             sched=null xsm=dummy conring_size=64K gnttab_max_frames=0x20 -- quiet",
+             sched=credit2 xsm=dummy conring_size=64K gnttab_max_frames=0x20 -- quiet",
         );
         assert_eq!(options.dom0_mem.size, Some(Amount::bytes(1 << 30)));
         assert_eq!(options.dom0_mem.max, Some(Amount::bytes(2 << 30)));
@@ -323,7 +304,6 @@ mod tests {
         assert!(options.noreboot && options.vwfi_native && options.domains_may_share);
         assert_eq!(options.console_switch, ConsoleSwitch { letter: Some('a'), to_dom0: false });
         assert_eq!(options.max_cpus, Some(2));
-        assert_eq!(options.scheduler, SchedulerKind::Null);
         assert_eq!(options.console_ring_size, Some(64 << 10));
         assert_eq!(options.max_grant_frames, Some(32));
     }

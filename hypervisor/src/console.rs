@@ -1,17 +1,20 @@
 //! The console: what is printed goes to the serial port and to the message buffer; what is typed
-//! goes to Dom0, or, after Ctrl-A three times, to the debug keys.
+//! goes to Dom0, or, after Ctrl-A three times (`conswitch=`), to the debug keys.
 
+use crate::command_line::Options;
 use crate::lock::Lock;
 use crate::machine::Machine;
 use core::fmt::{self, Write};
+use hv_core::addr::to_index;
 use hv_core::console_ring::ConsoleRing;
 
-/// Bytes of the message buffer that `xl dmesg` reads.
-const RING_SIZE: usize = 64 << 10;
+/// Bytes of the message buffer that `xl dmesg` reads, and what `conring_size=` may make of them.
+const RING_SIZE: u64 = 64 << 10;
+const SMALLEST_RING: u64 = 4 << 10;
+const LARGEST_RING: u64 = 1 << 20;
 /// Bytes typed that Dom0 has not read yet; more are dropped, as a serial port drops them.
 const INPUT_SIZE: usize = 128;
-/// Ctrl-A, which three times in a row switches the input between Dom0 and the debug keys.
-const SWITCH: u8 = 0x01;
+/// How often in a row the switching character is typed.
 const SWITCH_COUNT: u8 = 3;
 
 /// Who hears what is typed.
@@ -39,12 +42,13 @@ pub enum Input {
     },
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Typed {
     bytes: arrayvec::ArrayVec<u8, INPUT_SIZE>,
     listener: Listener,
     switches: u8,
-    switch_off: bool,
+    /// The byte that switches; nothing if none does.
+    switch: Option<u8>,
 }
 
 /// The serial console and the message buffer.
@@ -52,29 +56,52 @@ struct Typed {
 pub struct Console {
     ring: Lock<ConsoleRing>,
     typed: Lock<Typed>,
+    /// Whether the hypervisor's own lines go to the serial port too.
+    serial: bool,
 }
 
-impl Default for Console {
-    fn default() -> Self {
-        Self { ring: Lock::new(ConsoleRing::new(RING_SIZE)), typed: Lock::default() }
+impl Console {
+    /// Creates the console that the command line asks for.
+    pub fn new(options: &Options) -> Self {
+        let wanted = options.console_ring_size.unwrap_or(RING_SIZE);
+        let size = wanted.clamp(SMALLEST_RING, LARGEST_RING).next_power_of_two();
+        let switch = options.console_switch;
+        Self {
+            ring: Lock::new(ConsoleRing::new(to_index(size))),
+            typed: Lock::new(Typed {
+                bytes: arrayvec::ArrayVec::new(),
+                listener: if switch.to_dom0 { Listener::Dom0 } else { Listener::Keys },
+                switches: 0,
+                switch: switch.letter.and_then(control),
+            }),
+            serial: !options.console.iter().any(|name| name == "none"),
+        }
     }
+}
+
+/// Returns what Ctrl with a letter types.
+fn control(letter: char) -> Option<u8> {
+    let letter = letter.to_ascii_lowercase();
+    letter.is_ascii_lowercase().then(|| u32::from(letter).to_le_bytes()[0] - b'a' + 1)
 }
 
 struct Both<'a> {
     ring: &'a mut ConsoleRing,
-    machine: &'a Machine,
+    /// The machine whose serial port it goes to, if it does.
+    machine: Option<&'a Machine>,
 }
 
 impl Write for Both<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.ring.write(text.as_bytes());
+        let Some(machine) = self.machine else { return Ok(()) };
         for line in text.split_inclusive('\n') {
             match line.strip_suffix('\n') {
                 Some(line) => {
-                    self.machine.serial_write(line.as_bytes());
-                    self.machine.serial_write(b"\r\n");
+                    machine.serial_write(line.as_bytes());
+                    machine.serial_write(b"\r\n");
                 }
-                None => self.machine.serial_write(line.as_bytes()),
+                None => machine.serial_write(line.as_bytes()),
             }
         }
         Ok(())
@@ -85,6 +112,7 @@ impl Console {
     /// Prints one line of the hypervisor's own.
     pub fn print(&self, machine: &Machine, line: fmt::Arguments<'_>) {
         let mut ring = self.ring.lock();
+        let machine = self.serial.then_some(machine);
         // Writing to the ring and to the port cannot fail.
         let _ = writeln!(Both { ring: &mut ring, machine }, "(Domus) {line}");
     }
@@ -100,15 +128,10 @@ impl Console {
         action(&mut self.ring.lock())
     }
 
-    /// Leaves Ctrl-A to Dom0 (`conswitch=` with an empty letter).
-    pub fn disable_switch(&self) {
-        self.typed.lock().switch_off = true;
-    }
-
     /// Takes in a byte from the serial port.
     pub fn typed(&self, byte: u8) -> Input {
         let mut typed = self.typed.lock();
-        if byte == SWITCH && !typed.switch_off {
+        if Some(byte) == typed.switch {
             typed.switches += 1;
             if typed.switches == SWITCH_COUNT {
                 typed.switches = 0;
@@ -122,9 +145,14 @@ impl Console {
         if typed.listener == Listener::Keys {
             return Input::Key(byte);
         }
-        // One or two Ctrl-A that did not become a switch are Dom0's after all.
-        for byte in (0..held_back).map(|_| SWITCH).chain([byte]) {
-            let _ = typed.bytes.try_push(byte);
+        // What did not become a switch is Dom0's after all. What finds no room is lost, as it is in a
+        // serial port.
+        let switch = typed.switch;
+        let held_back = (0..held_back).filter_map(|_| switch);
+        for byte in held_back.chain([byte]) {
+            if typed.bytes.try_push(byte).is_err() {
+                break;
+            }
         }
         Input::ForDom0
     }
@@ -150,6 +178,12 @@ impl Console {
 mod tests {
     use super::*;
 
+    const SWITCH: u8 = 0x01;
+
+    fn console(line: &str) -> Console {
+        Console::new(&Options::parse(line).0)
+    }
+
     fn read(console: &Console) -> Vec<u8> {
         let mut bytes = [0; 16];
         let count = console.peek_typed(&mut bytes);
@@ -159,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_is_typed_reaches_dom0_in_order() {
-        let console = Console::default();
+        let console = console("");
         for byte in *b"ls\r" {
             assert_eq!(console.typed(byte), Input::ForDom0);
         }
@@ -169,7 +203,7 @@ mod tests {
 
     #[test]
     fn three_ctrl_a_switch_and_one_is_dom0s() {
-        let console = Console::default();
+        let console = console("");
         assert_eq!(console.typed(SWITCH), Input::Nothing);
         assert_eq!(console.typed(b'x'), Input::ForDom0);
         assert_eq!(read(&console), [SWITCH, b'x']);
@@ -180,8 +214,32 @@ mod tests {
     }
 
     #[test]
+    fn the_command_line_chooses_who_hears_and_what_switches() {
+        let other = console("conswitch=bx");
+        assert_eq!(other.typed(b'h'), Input::Key(b'h'), "x: not to Dom0");
+        for _ in 0..2 {
+            assert_eq!(other.typed(0x02), Input::Nothing);
+        }
+        assert_eq!(other.typed(0x02), Input::Switched { keys: false });
+        assert_eq!(other.typed(SWITCH), Input::ForDom0);
+    }
+
+    #[test]
+    fn without_a_console_lines_go_to_the_buffer_only() {
+        let machine = Machine::default();
+        let (silent, loud) = (console("console=none conring_size=5000"), console(""));
+        silent.print(&machine, format_args!("one"));
+        assert!(machine.serial.lock().is_empty());
+        let mut bytes = [0; 64];
+        let (count, _) = silent.with_ring(|ring| ring.read(0, &mut bytes));
+        assert_eq!(&bytes[..count], b"(Domus) one\n");
+        loud.print(&machine, format_args!("two"));
+        assert_eq!(&machine.serial.lock()[..], b"(Domus) two\r\n");
+    }
+
+    #[test]
     fn more_than_fits_is_dropped() {
-        let console = Console::default();
+        let console = console("");
         for _ in 0..1000 {
             let _ = console.typed(b'x');
         }

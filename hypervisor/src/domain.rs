@@ -53,6 +53,8 @@ pub struct Settings {
     pub counter_offset: u64,
     /// How many shared peripheral interrupts its interrupt controller has.
     pub spis: u32,
+    /// Its `WFI` and `WFE` do not trap: a waiting processor stays the guest's (`vwfi=native`).
+    pub waits_natively: bool,
 }
 
 /// A domain.

@@ -68,7 +68,7 @@ impl Fixture {
             vmids: Lock::new(Vmids::new(8, 2)),
             scheduler: Lock::new(scheduler),
             processors: vec![Processor::new(CpuId(0)), Processor::new(CpuId(1))],
-            console: Console::default(),
+            console: Console::new(&Default::default()),
             last_domid: Lock::new(0),
             wallclock: Lock::default(),
         };
@@ -97,6 +97,7 @@ impl Fixture {
                 ssidref: 0,
                 upcall: Irq::ppi(15),
                 counter_offset: 0,
+                waits_natively: false,
                 spis: 32,
             },
             max_port: 1023,

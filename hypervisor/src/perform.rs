@@ -11,6 +11,7 @@ use hv_core::lifecycle::{Change, ShutdownReason};
 use hv_core::p2m::{Flush, P2m, Released, Stale};
 use hv_core::sched::{Hold, Kick};
 use hv_core::vgic::{self, HardwareWork, Source, Vgic};
+use log::Level;
 
 impl Hypervisor {
     /// Makes a processor ask the scheduler anew.
@@ -277,15 +278,21 @@ impl Hypervisor {
         self.machine.power_off(restart);
     }
 
-    /// Prints a line about what a guest did wrong, unless it did too much wrong lately.
+    /// Prints a line about what a guest did wrong (`guest_loglvl=`); where such lines are limited, not
+    /// when it did too much wrong lately.
     pub fn warn(&self, domain: &Domain, line: core::fmt::Arguments<'_>) {
-        if domain.complaints.lock().allow(self.machine.now()) {
-            self.print(format_args!("{}: {line}", domain.id));
+        let shown = self.host.options.guest_log_level;
+        let now = self.machine.now();
+        let limited = || shown.limited >= Level::Warn && domain.complaints.lock().allow(now);
+        if shown.always >= Level::Warn || limited() {
+            self.console.print(&self.machine, format_args!("{}: {line}", domain.id));
         }
     }
 
-    /// Prints one line on the console.
+    /// Prints one line on the console, if such lines are wanted (`loglvl=`).
     pub fn print(&self, line: core::fmt::Arguments<'_>) {
-        self.console.print(&self.machine, line);
+        if self.host.options.log_level.always >= Level::Info {
+            self.console.print(&self.machine, line);
+        }
     }
 }

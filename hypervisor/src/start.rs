@@ -96,6 +96,7 @@ fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
     let frames = collect_frames(&tree, &free);
     start_interrupts(&tree)?;
     let processors = processors(&tree, &options);
+    let console = Console::new(&options);
     let hv = HYPERVISOR.call_once(|| Hypervisor {
         machine: Machine::new(serial),
         host: Host {
@@ -114,7 +115,7 @@ fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
         domains: Lock::new(HashMap::new()),
         vmids: Lock::new(Vmids::new(stage2::vmid_bits(), processors.len())),
         scheduler: Lock::new(Scheduler::new(processors.len())),
-        console: Console::default(),
+        console,
         last_domid: Lock::new(0),
         wallclock: Lock::default(),
         processors,

@@ -77,7 +77,7 @@ impl Testbed {
             vmids: Lock::new(Vmids::new(8, CPUS)),
             scheduler: Lock::new(scheduler),
             processors,
-            console: Console::default(),
+            console: Console::new(&Default::default()),
             last_domid: Lock::new(0),
             wallclock: Lock::new(Wallclock::default()),
         };
@@ -101,6 +101,7 @@ impl Testbed {
                 ssidref: 0,
                 upcall: Irq::ppi(15),
                 counter_offset: 0,
+                waits_natively: false,
                 spis: 32,
             },
             max_port: if id == DomId::DOM0 { u32::MAX } else { 1023 },

@@ -181,6 +181,9 @@ impl Domain {
         const MULTIPROCESSOR: u64 = 1 << 31;
         let mut context = VcpuContext::new(pc, MULTIPROCESSOR | vgic::affinity(vcpu));
         context.set_counter_offset(self.settings.counter_offset);
+        if self.settings.waits_natively {
+            context.trap_waiting(false);
+        }
         context
     }
 }

@@ -206,6 +206,7 @@ fn request(
             ssidref: 0,
             upcall: layout.event_interrupt,
             counter_offset: hv.machine.ticks(),
+            waits_natively: hv.host.options.vwfi_native,
             spis: hv.host.spis,
         },
         max_port: LAST_PORT,

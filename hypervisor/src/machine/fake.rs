@@ -317,6 +317,12 @@ impl VcpuContext {
         self.hcr & TVM != 0
     }
 
+    /// Makes WFI and WFE trap, or not (`HCR_EL2.TWI`, `TWE`).
+    pub fn trap_waiting(&mut self, trap: bool) {
+        const WAITS: u64 = 0b11 << 13;
+        self.hcr = if trap { self.hcr | WAITS } else { self.hcr & !WAITS };
+    }
+
     /// Makes writes of the virtual-memory registers trap, or not (`HCR_EL2.TVM`).
     pub fn trap_memory_registers(&mut self, trap: bool) {
         const TVM: u64 = 1 << 26;

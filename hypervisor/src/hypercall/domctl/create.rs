@@ -89,6 +89,7 @@ fn request(caller: &Caller<'_>, id: DomId, wanted: &CreateDomain) -> Request {
             ssidref: wanted.ssidref,
             upcall: Irq::ppi(arm::GUEST_EVTCHN_PPI - 16),
             counter_offset: caller.hv.machine.ticks(),
+            waits_natively: caller.hv.host.options.vwfi_native,
             spis: wanted.arch.nr_spis,
         },
         max_port: wanted.max_evtchn_port,
