@@ -7,14 +7,15 @@
 //! The hypervisor runs with interrupts masked, so a lock is never taken twice by one processor
 //! unless the code does it; which may be held together, and in what order, `state.rs` says.
 
+use crate::machine::Relax;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// A value that one processor at a time may touch.
 #[derive(Debug, Default)]
-pub struct Lock<T>(SpinMutex<T>);
+pub struct Lock<T>(SpinMutex<T, Relax>);
 
 /// Access to a locked value, until dropped.
-pub type Guard<'a, T> = SpinMutexGuard<'a, T>;
+pub type Guard<'a, T> = SpinMutexGuard<'a, T, Relax>;
 
 impl<T> Lock<T> {
     /// Wraps a value.

@@ -9,6 +9,6 @@ mod fake;
 mod real;
 
 #[cfg(not(target_os = "none"))]
-pub use fake::{Asked, GuestSpace, Lists, Machine, Memory, VcpuContext, VirtualTimer};
+pub use fake::{Asked, GuestSpace, Lists, Machine, Memory, Relax, VcpuContext, VirtualTimer};
 #[cfg(target_os = "none")]
-pub use real::{GuestSpace, KICK, Lists, Machine, Memory, VcpuContext, VirtualTimer};
+pub use real::{GuestSpace, KICK, Lists, Machine, Memory, Relax, VcpuContext, VirtualTimer};

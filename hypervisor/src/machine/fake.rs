@@ -9,6 +9,7 @@ use hv_core::ids::{CpuId, Irq};
 use hv_core::p2m::Stale;
 use hv_core::time::Nanos;
 pub use hv_core::vgic::FakeListRegisters as Lists;
+pub use spin::Spin as Relax;
 use hv_core::vgic::Maintenance;
 use spin::Mutex;
 

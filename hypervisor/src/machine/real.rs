@@ -3,6 +3,7 @@
 pub use hv_arch::DirectMap as Memory;
 pub use hv_arch::VcpuContext;
 use hv_arch::guest_copy::LoadedGuest;
+pub use hv_arch::lock::Relax;
 pub use hv_arch::vcpu::VirtualTimer;
 
 use crate::lock::Lock;
