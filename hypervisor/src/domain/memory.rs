@@ -10,6 +10,7 @@ use crate::state::Hypervisor;
 use hv_core::addr::{Gfn, Mfn, PAGE_SIZE, to_index};
 use hv_core::evtchn::Virq;
 use hv_core::frames::{Contents, Frames, FramesError, Put};
+use hv_core::ids::DomId;
 use hv_core::memory::FrameMemory;
 use hv_core::p2m::{Kind, P2mError, Released, Run, TableFrames};
 use hv_core::time::Nanos;
@@ -198,7 +199,11 @@ impl Hypervisor {
 
     /// Scrubs a little free memory, for a processor with nothing else to do; says if there was any.
     pub fn scrub_some(&self) -> bool {
-        if self.machine.now() < SCRUB_FROM {
+        // A block is away from the allocator while it is scrubbed, and Dom0's memory is asked for at an
+        // address of its own: nothing may be away until Dom0 has it, however long the start takes.
+        let dom0 = self.domain(DomId::DOM0);
+        let has_started = dom0.is_some_and(|dom0| dom0.life.lock().is_created());
+        if !has_started || self.machine.now() < SCRUB_FROM {
             return false;
         }
         let Some(mut block) = self.frames.lock().take_dirty(SCRUB_ORDER) else { return false };
@@ -230,7 +235,6 @@ mod tests {
     use super::*;
     use crate::fixture::Fixture;
     use core::sync::atomic::Ordering;
-    use hv_core::ids::DomId;
 
     #[test]
     fn idle_processors_scrub_free_memory_bit_by_bit() {
@@ -238,6 +242,9 @@ mod tests {
         let hv = &fixture.hv;
         assert!(!hv.scrub_some(), "not while the machine starts");
         hv.machine.clock.store(SCRUB_FROM.0, Ordering::Relaxed);
+        assert!(!hv.scrub_some(), "not before Dom0 has its memory");
+        let dom0 = fixture.existing(0);
+        assert!(dom0.life.lock().unpause().is_ok());
         let dirty = hv.frames.lock().dirty();
         assert!(hv.scrub_some());
         assert_eq!(hv.frames.lock().dirty(), dirty - (1 << SCRUB_ORDER));

@@ -9,9 +9,9 @@ use hv_core::ids::{CpuId, Irq};
 use hv_core::p2m::Stale;
 use hv_core::time::Nanos;
 pub use hv_core::vgic::FakeListRegisters as Lists;
-pub use spin::Spin as Relax;
 use hv_core::vgic::Maintenance;
 use spin::Mutex;
+pub use spin::Spin as Relax;
 
 /// What the hypervisor asked of the machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
