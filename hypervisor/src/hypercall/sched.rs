@@ -90,6 +90,10 @@ fn poll(caller: &Caller<'_>, argument: u64) -> Result<(), Errno> {
 }
 
 fn load_ports(caller: &Caller<'_>, address: u64, ports: &mut [u32]) -> Result<(), Errno> {
+    if ports.is_empty() {
+        // Then there need be no array either.
+        return Ok(());
+    }
     let mut bytes = [0; MAX_POLLED * PORT_SIZE];
     let bytes = bytes.get_mut(..ports.len() * PORT_SIZE).ok_or(Errno::EINVAL)?;
     caller.guest.read(address, bytes)?;
@@ -172,6 +176,14 @@ mod tests {
     fn poll(bed: &Testbed, nr_ports: u32, timeout: u64) -> Result<u64, Errno> {
         let request = SchedPoll { ports: PORTS, nr_ports, timeout, pad: 0 };
         bed.op(1, SCHED_OP, abi::SCHEDOP_POLL, &request)
+    }
+
+    #[test]
+    fn polling_no_ports_needs_no_array() {
+        let bed = Testbed::new();
+        let request = SchedPoll { ports: u64::MAX, nr_ports: 0, timeout: 5_000, pad: 0 };
+        assert_eq!(bed.op(1, SCHED_OP, abi::SCHEDOP_POLL, &request), Ok(0));
+        assert!(is_blocked(&bed));
     }
 
     fn open(bed: &Testbed) -> u32 {
