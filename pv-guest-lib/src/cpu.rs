@@ -55,6 +55,12 @@ pub fn wait_for_interrupt() {
     unsafe { asm!("dsb sy", "wfi", options(nostack)) };
 }
 
+/// Waits for an event of another processor, or for nothing at all.
+pub fn wait_for_event() {
+    // SAFETY: the instruction only waits.
+    unsafe { asm!("wfe", options(nostack)) };
+}
+
 /// Gives way for a moment.
 pub fn relax() {
     // SAFETY: the instruction is a hint.

@@ -17,11 +17,16 @@ use crate::system::Count;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// On what machines each guest runs: processors, and virtual ones of Dom0.
-const SHAPES: [(&str, &[(u32, u32)]); 5] = [
+const SHAPES: [(&str, &[(u32, u32)]); 10] = [
     ("evtchn", &[(1, 2), (2, 2)]),
     ("grant", &[(1, 1)]),
+    ("mmio", &[(1, 1)]),
     ("p2m", &[(1, 1)]),
+    ("psci", &[(1, 4), (4, 4)]),
+    ("sched", &[(1, 4), (2, 4)]),
+    ("sysreg", &[(1, 1)]),
     ("timer", &[(1, 1)]),
+    ("version", &[(1, 1)]),
     ("vgic", &[(1, 2), (2, 2)]),
 ];
 

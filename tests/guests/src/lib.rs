@@ -17,9 +17,19 @@ pub mod evtchn;
 #[cfg(target_os = "none")]
 pub mod grant;
 #[cfg(target_os = "none")]
+pub mod mmio;
+#[cfg(target_os = "none")]
 pub mod p2m;
 #[cfg(target_os = "none")]
+pub mod psci;
+#[cfg(target_os = "none")]
+pub mod sched;
+#[cfg(target_os = "none")]
+pub mod sysreg;
+#[cfg(target_os = "none")]
 pub mod timer;
+#[cfg(target_os = "none")]
+pub mod version;
 #[cfg(target_os = "none")]
 pub mod vgic;
 

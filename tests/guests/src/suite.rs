@@ -5,7 +5,7 @@ use alloc::string::String;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hypercall_abi::version::{EXTRAVERSION_LEN, XENVER_EXTRAVERSION};
 use pv_guest_lib::exception::Fault;
-use pv_guest_lib::hypercall::{HypercallError, version};
+use pv_guest_lib::hypercall::{HypercallError, sched, version};
 use pv_guest_lib::smp::PsciError;
 use pv_guest_lib::{cpu, event, say, shared_info, smp, time, tree};
 
@@ -165,7 +165,11 @@ pub(crate) fn start_vcpu(number: usize) -> Outcome {
 
 /// Waits until something is true, at most 300 ms.
 pub(crate) fn soon(done: impl Fn() -> bool) -> bool {
-    time::wait_until(300, done)
+    time::wait_until(300, || {
+        // Whoever is waited for may need this processor.
+        let _ = sched::yield_now();
+        done()
+    })
 }
 
 /// Gives what must not happen the time to happen.
