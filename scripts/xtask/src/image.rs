@@ -50,8 +50,11 @@ pub(crate) fn with_toolstack() -> Result<Dom0Image> {
         files.push((script, to));
     }
     let disk = dist().join("dom0.ext4");
-    run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(&base.disk).arg(&disk))?;
-    add_files(&disk, &files)?;
+    // Made beside it and then renamed: a machine that runs keeps the disk it booted from.
+    let new = dist().join(format!("dom0.ext4.{}", std::process::id()));
+    run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(&base.disk).arg(&new))?;
+    add_files(&new, &files)?;
+    fs::rename(&new, &disk)?;
     Ok(Dom0Image { disk, ..base })
 }
 
