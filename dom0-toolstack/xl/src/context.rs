@@ -1,15 +1,20 @@
 //! What every command works with: global options, and the hypervisor and the store, opened when needed.
 
 use std::cell::OnceCell;
+use std::fs::{File, create_dir_all};
 
-use toolstack::domain;
 use toolstack::userdata::Userdata;
+use toolstack::{domain, plain};
 use xen_sys::DomId;
 use xen_sys::domctl::{DomainInfo, Domctl};
 use xen_sys::privcmd::Privcmd;
 use xenstore::client::Client;
 
-use crate::outcome::Outcome;
+use crate::outcome::{FAILURE, Failure, Outcome};
+
+/// Held while a domain is being made or renamed, so that no two get the same name.
+const LOCK: &str = "/run/lock/xl";
+const LOCK_DIRECTORY: &str = "/run/lock";
 
 /// What every command works with.
 #[derive(Debug, Default)]
@@ -41,6 +46,20 @@ impl Context {
         }
         let opened = Client::connect()?;
         Ok(self.store.get_or_init(|| opened))
+    }
+
+    /// Keeps other commands from making or renaming domains, until dropped.
+    pub fn lock(&self) -> Outcome<File> {
+        let failed = |error: std::io::Error| {
+            Failure::Failed(FAILURE, format!("xl: cannot lock {LOCK}: {}", plain(&error)))
+        };
+        let open = || File::create(LOCK);
+        // A fresh /run has no directory for locks.
+        let file = open()
+            .or_else(|_| create_dir_all(LOCK_DIRECTORY).and_then(|()| open()))
+            .map_err(failed)?;
+        file.lock().map_err(failed)?;
+        Ok(file)
     }
 
     /// The domain that `text` names or numbers.

@@ -131,6 +131,7 @@ fn settle(context: &Context, built: Built, reason: ShutdownReason) -> Outcome<Op
         }
     }
     say("Done. Rebooting now");
+    let _alone = context.lock()?;
     let next = build::create(xen, store, &context.files, &config, &text)?;
     build::unpause(xen, next.domain)?;
     Ok(Some(next))

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use toolstack::build::{self, Sources};
+use toolstack::build::{self, Built, Sources};
 use toolstack::config::domain::DomainConfig;
 use toolstack::config::{self, Config};
+use toolstack::domain;
 use toolstack::plan::BuildPlan;
 use toolstack::{json, plain};
 use uuid::Uuid;
@@ -58,19 +59,32 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
         let uuid = config.uuid.unwrap_or_else(Uuid::new_v4);
         return print(&json::pretty(&json::config(&config, uuid)));
     }
-    let (xen, store) = (context.xen()?, context.store()?);
-    let built = build::create(xen, store, &context.files, &config, &text)
-        .map_err(|error| Failure::from(error).with_status(NOT_CREATED))?;
-    if !parsed.has('e') && !parsed.has('F') {
-        monitor::spawn(built, &config.name)?;
-    }
-    if !parsed.has('p') {
-        build::unpause(xen, built.domain)?;
-    }
+    let built = {
+        let _alone = context.lock()?;
+        build::create(context.xen()?, context.store()?, &context.files, &config, &text)
+            .map_err(|error| Failure::from(error).with_status(NOT_CREATED))?
+    };
+    start(context, parsed, built, &config.name).inspect_err(|_| {
+        // Without its monitor, or unable to run, it is of no use; why is what the user must hear.
+        if let (Ok(xen), Ok(store)) = (context.xen(), context.store()) {
+            let _ = domain::destroy(xen, store, &context.files, built.domain);
+        }
+    })?;
     if parsed.has('c') {
         console::attach(context, built.domain, "pv", 0)?;
     }
     if parsed.has('F') { monitor::run(context, built.domain, built.uuid) } else { Ok(()) }
+}
+
+/// Lets a built domain run, watched by a process of its own, as far as that was asked for.
+fn start(context: &Context, parsed: &Parsed, built: Built, name: &str) -> Outcome {
+    if !parsed.has('e') && !parsed.has('F') {
+        monitor::spawn(built, name)?;
+    }
+    if !parsed.has('p') {
+        build::unpause(context.xen()?, built.domain)?;
+    }
+    Ok(())
 }
 
 /// The configuration's file, and the settings that were typed.
