@@ -4,7 +4,7 @@
 //!
 //! 0. `Domain::teardown`: held while a part of a domain's end is carried out
 //! 1. `Hypervisor::domains`: the list of domains; held only to look up, add or remove one
-//! 2. `Domain::life`
+//! 2. `Domain::life`, `Domain::watchdogs`
 //! 3. `Domain::grants`: two domains' at once in ascending domid
 //! 4. `Domain::ports`: two domains' at once in ascending domid
 //! 5. `Domain::p2m`

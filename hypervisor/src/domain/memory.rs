@@ -12,7 +12,7 @@ use hv_core::evtchn::Virq;
 use hv_core::frames::{Contents, Frames, FramesError, Put};
 use hv_core::ids::DomId;
 use hv_core::memory::FrameMemory;
-use hv_core::p2m::{Kind, P2mError, Released, Run, TableFrames};
+use hv_core::p2m::{Kind, P2mError, Released, Run, Stale, TableFrames};
 use hv_core::time::Nanos;
 
 /// Entries that are written before a lock is given up for a moment.
@@ -71,6 +71,14 @@ impl Hypervisor {
         kind: Kind,
         done: &mut u64,
     ) -> Result<(), P2mError> {
+        if count == 1 && *done == 0 {
+            let mut p2m = domain.p2m.lock();
+            if p2m.map_in_hole(self.machine.memory(), first, mfn, kind) {
+                self.invalidate(domain, &p2m, Stale::Written);
+                *done = 1;
+                return Ok(());
+            }
+        }
         while *done < count {
             let gfn = first.checked_add(*done).ok_or(P2mError::OutOfRange)?;
             let mfn = mfn.checked_add(*done).ok_or(P2mError::OutOfRange)?;

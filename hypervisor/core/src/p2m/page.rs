@@ -1,4 +1,5 @@
-//! One page at a time: the short ways of what happens most, a look-up and a grant's coming and going.
+//! One page at a time: the short ways of what happens most, a look-up, and the coming and going of a
+//! page that is granted or foreign.
 //!
 //! They do what [`P2m::entry`], [`P2m::map_range`] and [`P2m::unmap_range`] do, where nothing has to be
 //! made, broken up or given back.
@@ -6,6 +7,7 @@
 use super::{
     Kind, Mapping, P2m, Stale,
     descriptor::{Descriptor, Entry, LEAF_LEVEL, TABLE_ORDER, order_of},
+    range::MFN_END,
     walk::entry_at,
 };
 use crate::{
@@ -35,7 +37,7 @@ impl P2m {
         kind: Kind,
     ) -> bool {
         let Some((at, entry, LEAF_LEVEL)) = self.find(memory, gfn) else { return false };
-        if entry != Descriptor::HOLE {
+        if entry != Descriptor::HOLE || mfn.number() >= MFN_END {
             return false;
         }
         memory.store_u64(at, Descriptor::leaf(mfn, kind, LEAF_LEVEL).0);
@@ -43,13 +45,21 @@ impl P2m {
         true
     }
 
-    /// Unmaps the page at `gfn` if it is `mfn`, mapped by a grant; says which translation is stale.
-    pub fn unmap_grant(&mut self, memory: &impl FrameMemory, gfn: Gfn, mfn: Mfn) -> Option<Stale> {
+    /// Unmaps the page at `gfn` if it is one by itself and `wanted`, asked what is there, says so.
+    ///
+    /// Returns the frame, which the caller lets go of once the translation that is stale now is in no
+    /// TLB any more.
+    pub fn unmap_page(
+        &mut self,
+        memory: &impl FrameMemory,
+        gfn: Gfn,
+        wanted: impl FnOnce(Mfn, Kind) -> bool,
+    ) -> Option<(Mfn, Stale)> {
         let (at, entry, LEAF_LEVEL) = self.find(memory, gfn)? else { return None };
         match entry.decode(LEAF_LEVEL) {
-            Entry::Leaf(there, Kind::GrantRw | Kind::GrantRo) if there == mfn => {
+            Entry::Leaf(there, kind) if wanted(there, kind) => {
                 memory.store_u64(at, Descriptor::HOLE.0);
-                Some(Stale::Range { first: gfn, count: 1, order: 0 })
+                Some((there, Stale::Range { first: gfn, count: 1, order: 0 }))
             }
             Entry::Leaf(..) | Entry::Table(_) | Entry::Hole => None,
         }
@@ -114,11 +124,12 @@ mod tests {
             Some(Mapping { mfn: MFN, kind: Kind::GrantRw, order: 0 })
         );
         assert!(!p2m.map_in_hole(&memory, GFN, MFN, Kind::GrantRw), "something is there");
-        assert_eq!(p2m.unmap_grant(&memory, beside, MFN), None, "that is the domain's own");
-        assert_eq!(p2m.unmap_grant(&memory, GFN, Mfn::new(1)), None);
+        let is_grant = |_, kind| kind == Kind::GrantRw;
+        assert_eq!(p2m.unmap_page(&memory, beside, is_grant), None, "that is the domain's own");
+        assert_eq!(p2m.unmap_page(&memory, GFN, |mfn, _| mfn != MFN), None);
         let stale = Stale::Range { first: GFN, count: 1, order: 0 };
-        assert_eq!(p2m.unmap_grant(&memory, GFN, MFN), Some(stale));
-        assert_eq!(p2m.unmap_grant(&memory, GFN, MFN), None);
+        assert_eq!(p2m.unmap_page(&memory, GFN, is_grant), Some((MFN, stale)));
+        assert_eq!(p2m.unmap_page(&memory, GFN, is_grant), None);
         assert_eq!(p2m.lookup(&memory, GFN), None);
         assert_eq!(p2m.lookup(&memory, Gfn::new(u64::MAX)), None);
         assert!(!p2m.map_in_hole(&memory, Gfn::new(1 << 28), MFN, Kind::GrantRw));

@@ -236,7 +236,7 @@ impl P2m {
 }
 
 /// The first machine frame that an entry cannot hold: addresses have 48 bits.
-const MFN_END: u64 = 1 << (48 - 12);
+pub(super) const MFN_END: u64 = 1 << (48 - 12);
 
 /// Returns the level of the largest entry, `highest` at most, that maps `gfn` to `mfn` within `left`.
 fn level_for(gfn: u64, mfn: u64, left: u64, highest: u8) -> u8 {

@@ -145,8 +145,9 @@ fn place(
 /// Unmaps the frame at the mapping's place, if it is still there.
 fn displace(caller: &Caller<'_>, mapping: Mapping) -> Result<(), GrantError> {
     let mut p2m = caller.domain.p2m.lock();
-    let stale =
-        p2m.unmap_grant(caller.memory(), mapping.gfn, mapping.mfn).ok_or(GrantError::General)?;
+    let is_it = |mfn, kind| mfn == mapping.mfn && matches!(kind, Kind::GrantRo | Kind::GrantRw);
+    let (_, stale) =
+        p2m.unmap_page(caller.memory(), mapping.gfn, is_it).ok_or(GrantError::General)?;
     caller.hv.invalidate(caller.domain, &p2m, stale);
     Ok(())
 }

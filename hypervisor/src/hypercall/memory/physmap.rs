@@ -42,6 +42,10 @@ pub(super) fn remove(caller: &Caller<'_>, argument: u64) -> Result<u64, Errno> {
     let request = Handle::<RemoveFromPhysmap>::from_register(argument).load(caller.guest)?;
     let domain = managed(caller, request.domid)?;
     let gfn = Gfn::new(request.gpfn);
+    if let Some(foreign) = unmap_foreign(caller, &domain, gfn) {
+        caller.hv.put_page(foreign);
+        return Ok(0);
+    }
     let released = {
         let mut p2m = domain.p2m.lock();
         let memory = caller.hv.machine.memory();
@@ -55,6 +59,15 @@ pub(super) fn remove(caller: &Caller<'_>, argument: u64) -> Result<u64, Errno> {
     };
     caller.hv.let_go(&domain, released);
     Ok(0)
+}
+
+/// Takes a single foreign page out, which the tools do thousands of times to build a guest.
+fn unmap_foreign(caller: &Caller<'_>, domain: &Domain, gfn: Gfn) -> Option<Mfn> {
+    let mut p2m = domain.p2m.lock();
+    let memory = caller.hv.machine.memory();
+    let (mfn, stale) = p2m.unmap_page(memory, gfn, |_, kind| kind.is_foreign())?;
+    caller.hv.invalidate(domain, &p2m, stale);
+    Some(mfn)
 }
 
 fn add_each(caller: &Caller<'_>, argument: u64, start: u64) -> Result<Part, Errno> {
