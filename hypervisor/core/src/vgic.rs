@@ -656,6 +656,23 @@ mod tests {
     }
 
     #[test]
+    fn special_numbers_are_no_interrupts() {
+        let mut guest = Guest::new();
+        let layout = guest.vgic.layout.clone();
+        guest.vgic = Vgic::new(VgicConfig { vcpus: 2, spis: 992, layout });
+        let _ = guest.vgic.load(V0);
+        guest.write(V0, DIST, 0x12);
+        guest.write(V0, DIST + 0x17c, u32::MAX);
+        guest.write(V0, DIST + 0x27c, 0xf000_0000);
+        assert_eq!(guest.read(V0, DIST + 0x27c), 0);
+        assert_eq!(guest.read(V0, DIST + 0x17c), 0x0fff_ffff);
+        assert_eq!(guest.take(V0), None);
+        assert!(!guest.vgic.needs_fill(V0));
+        guest.write(V0, DIST + 0x27c, 1 << 27);
+        assert_eq!(guest.take(V0), Irq::new(1019));
+    }
+
+    #[test]
     fn triggers_and_priorities_read_back_as_written() {
         let mut guest = Guest::new();
         let _ = guest.vgic.assign_hardware(spi(1));

@@ -233,7 +233,10 @@ impl Vgic {
             _ => self.fold(writer, registers),
         };
         let bank = field.bank();
-        let value = low_word(value);
+        let value = match field.kind {
+            Kind::Priority | Kind::Config => low_word(value),
+            _ => low_word(value) & existing(bank),
+        };
         let mut work = match field.kind {
             Kind::SetEnable => self.enable(owner, bank, value),
             Kind::ClearEnable => self.disable(owner, bank, value),
@@ -496,6 +499,11 @@ fn router(offset: u64, width: Width) -> Option<(usize, u32)> {
     let number = u32::try_from(offset.checked_sub(0x6000)? / 8).ok()?;
     let irq = Irq::new(number).filter(|irq| !irq.is_private())?;
     Some(((irq.intid() / BANK) as usize, irq.intid() % BANK))
+}
+
+/// Returns which interrupts of a bank exist: the numbers from 1020 on are special.
+const fn existing(bank: usize) -> u32 {
+    if bank == (Irq::SPI_END / BANK) as usize { (1 << (Irq::SPI_END % BANK)) - 1 } else { u32::MAX }
 }
 
 fn width_bytes(width: Width) -> u32 {
