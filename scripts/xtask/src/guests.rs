@@ -17,9 +17,11 @@ use crate::system::Count;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// On what machines each guest runs: processors, and virtual ones of Dom0.
-const SHAPES: [(&str, &[(u32, u32)]); 10] = [
+const SHAPES: [(&str, &[(u32, u32)]); 12] = [
+    ("domains", &[(1, 1), (2, 1)]),
     ("evtchn", &[(1, 2), (2, 2)]),
     ("grant", &[(1, 1)]),
+    ("hostile", &[(1, 4), (4, 4)]),
     ("mmio", &[(1, 1)]),
     ("p2m", &[(1, 1)]),
     ("psci", &[(1, 4), (4, 4)]),

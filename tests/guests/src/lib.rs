@@ -13,9 +13,13 @@ extern crate alloc;
 mod suite;
 
 #[cfg(target_os = "none")]
+pub mod domains;
+#[cfg(target_os = "none")]
 pub mod evtchn;
 #[cfg(target_os = "none")]
 pub mod grant;
+#[cfg(target_os = "none")]
+pub mod hostile;
 #[cfg(target_os = "none")]
 pub mod mmio;
 #[cfg(target_os = "none")]
