@@ -1,6 +1,6 @@
 //! How a structure is laid out in memory that two sides share.
 //!
-//! [`wire!`] defines a structure with the offset of each field beside it. The offsets are checked when
+//! `wire!` defines a structure with the offset of each field beside it. The offsets are checked when
 //! this crate is compiled, and `tests/layout.rs` compares them with the public C headers.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -16,7 +16,7 @@ pub struct Layout {
     pub fields: &'static [(&'static str, usize)],
 }
 
-/// A structure whose layout is known; implemented by [`wire!`].
+/// A structure whose layout is known; implemented by `wire!`.
 pub trait Wire {
     /// Its layout.
     const LAYOUT: Layout;
