@@ -225,8 +225,7 @@ impl<'a> Player<'a> {
         }
         let end = Instant::now() + limit;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            self.last = self.session.run(command, left)?;
+            self.last = self.session.run(command, limit)?;
             if how != How::Retried || self.last.status == 0 {
                 break;
             }
