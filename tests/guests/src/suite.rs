@@ -157,15 +157,15 @@ pub(crate) fn start_vcpu(number: usize) -> Outcome {
     STOP.store(false, Ordering::SeqCst);
     smp::start(number, wait)?;
     check!(
-        time::wait_until(300, || WAITING.load(Ordering::SeqCst) > before),
+        time::wait_until(1000, || WAITING.load(Ordering::SeqCst) > before),
         "vCPU {number} did not come up"
     );
     Ok(())
 }
 
-/// Waits until something is true, at most 300 ms.
+/// Waits until something is true, at most a second.
 pub(crate) fn soon(done: impl Fn() -> bool) -> bool {
-    time::wait_until(300, || {
+    time::wait_until(1000, || {
         // Whoever is waited for may need this processor.
         let _ = sched::yield_now();
         done()
