@@ -609,6 +609,23 @@ mod tests {
     }
 
     #[test]
+    fn a_vcpu_that_has_what_another_waits_for_does_not_go_to_sleep() {
+        let mut guest = Guest::new();
+        guest.write(V0, DIST + 0x104, u32::MAX);
+        let _ = guest.write_wide(V0, DIST + 0x6000 + 8 * 35, Width::Double, 1);
+        let _ = guest.vgic.inject(V0, spi(3));
+        assert_eq!(guest.take(V1), Some(spi(3)));
+        guest.end(V1, spi(3));
+        // The list register still has it, empty by now, when it is sent to the other vCPU.
+        let _ = guest.write_wide(V0, DIST + 0x6000 + 8 * 35, Width::Double, 0);
+        assert_eq!(guest.vgic.inject(V0, spi(3)), Kick::Vcpu(V1));
+        assert!(guest.vgic.deliverable(V1, &guest.cpus[1], 0xf0));
+        assert_eq!(guest.fill(V1).kick, Kick::Vcpu(V0));
+        assert!(!guest.vgic.deliverable(V1, &guest.cpus[1], 0xf0));
+        assert_eq!(guest.take(V0), Some(spi(3)));
+    }
+
+    #[test]
     fn another_vcpus_active_state_is_read_after_it_came_back() {
         let mut guest = Guest::new();
         guest.write(V0, DIST + 0x104, u32::MAX);

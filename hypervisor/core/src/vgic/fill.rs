@@ -99,9 +99,13 @@ impl Vgic {
 
     /// Says whether the guest has an interrupt to take, which ends its wait for one.
     ///
-    /// `mask` is its priority mask (`ICH_VMCR_EL2.VPMR`), or 0 if it has group 1 off (`VENG1`).
+    /// `mask` is its priority mask (`ICH_VMCR_EL2.VPMR`), or 0 if it has group 1 off (`VENG1`). A vCPU
+    /// whose list registers another one wants back does not wait either: it would keep what is in them.
     pub fn deliverable(&self, vcpu: VcpuId, registers: &impl ListRegisters, mask: u8) -> bool {
         let Some(interface) = self.interfaces.get(vcpu.index()) else { return false };
+        if interface.refold {
+            return true;
+        }
         let listed = bits(interface.used).any(|slot| {
             let content = registers.read(slot as usize);
             content.is_pending() && !content.is_active() && content.priority() < mask
