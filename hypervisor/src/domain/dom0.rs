@@ -11,6 +11,7 @@ use crate::domain::dom0_layout::{self, Dom0Layout, LayoutError};
 use crate::domain::dom0_tree::{self, Description, Dom0TreeError};
 use crate::domain::{Domain, Settings};
 use crate::host_tree::{GicRegisters, HostTree};
+use crate::hypercall::version;
 use crate::region::Region;
 use crate::state::Hypervisor;
 use alloc::sync::Arc;
@@ -29,8 +30,6 @@ use hv_core::sched::affinity::CpuSet;
 use hv_core::vgic::{Layout, RedistributorRegion};
 use hypercall_abi::hvm;
 
-/// The minor version of Xen 4 whose interface this is.
-const XEN_VERSION: u32 = 20;
 /// Ports of a domain with the FIFO event ABI (`EVTCHN_FIFO_NR_CHANNELS`).
 const LAST_PORT: u32 = (1 << 17) - 1;
 /// Bytes of one virtual processor's redistributor.
@@ -135,7 +134,7 @@ pub fn build(
     give_devices(hv, &domain, tree, &layout)?;
     let bootargs = modules.dom0_command_line.as_deref().or(tree.chosen.dom0_bootargs.as_deref());
     let description =
-        Description { vcpus, bootargs: bootargs.unwrap_or_default(), version: XEN_VERSION };
+        Description { vcpus, bootargs: bootargs.unwrap_or_default(), version: version::MINOR };
     let dtb = dom0_tree::build(blob, tree, &layout, &description)?;
     if dtb.len() as u64 > layout.device_tree.size {
         return Err(Dom0Error::TreeSize(dtb.len()));
@@ -261,6 +260,7 @@ fn give_devices(
     Ok(())
 }
 
+/// Maps frames at the addresses they really have.
 fn map(
     hv: &Hypervisor,
     domain: &Domain,
@@ -268,29 +268,7 @@ fn map(
     count: u64,
     kind: Kind,
 ) -> Result<(), Dom0Error> {
-    let mut done = 0;
-    while done < count {
-        let mut p2m = domain.p2m.lock();
-        let step = {
-            let mut frames = hv.frames.lock();
-            let mfn = Mfn::new(first.number() + done);
-            let gfn = Gfn::new(mfn.number());
-            p2m.map_range(
-                hv.machine.memory(),
-                &mut *frames,
-                gfn,
-                mfn,
-                count - done,
-                kind,
-                u32::MAX,
-            )?
-        };
-        done += step.done;
-        let released = hv.flush(domain, &p2m, step.flush);
-        drop(p2m);
-        hv.let_go(domain, released);
-    }
-    Ok(())
+    Ok(hv.map_frames(domain, Gfn::new(first.number()), first, count, kind)?)
 }
 
 /// Copies `bytes` to memory, and on to where a processor without caches sees them.

@@ -1,3 +1,5 @@
+//! What is read of real and of corrupt device trees.
+
 use super::*;
 use alloc::vec::Vec;
 

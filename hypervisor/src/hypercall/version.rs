@@ -13,7 +13,8 @@ use hypercall_abi::version::{
 };
 
 const MAJOR: u64 = 4;
-const MINOR: u64 = 20;
+/// The minor version of Xen 4 whose interface this is; tools and kernels go by it.
+pub const MINOR: u32 = 20;
 const EXTRA_VERSION: &str = concat!(".0-domus-", env!("CARGO_PKG_VERSION"));
 /// Guests run in AArch64; the trailing space is Xen's.
 const CAPABILITIES: &str = "xen-3.0-aarch64 ";
@@ -28,7 +29,7 @@ const DENIED: &str = "<denied>";
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [command, argument, ..] = *arguments;
     let result = match word(command) {
-        abi::XENVER_VERSION => Ok(MAJOR << 16 | MINOR),
+        abi::XENVER_VERSION => Ok(MAJOR << 16 | u64::from(MINOR)),
         abi::XENVER_EXTRAVERSION => text::<EXTRAVERSION_LEN>(caller, argument, EXTRA_VERSION),
         abi::XENVER_COMPILE_INFO => compile_info(caller, argument),
         abi::XENVER_CAPABILITIES => text::<CAPABILITIES_INFO_LEN>(caller, argument, CAPABILITIES),

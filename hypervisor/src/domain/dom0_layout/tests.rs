@@ -1,3 +1,5 @@
+//! Where Dom0's parts go on boards of different shapes.
+
 use super::*;
 
 const VIRT: &[u8] = include_bytes!("../../../tests/trees/virt-gicv3.dtb");

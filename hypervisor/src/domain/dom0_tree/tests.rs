@@ -1,3 +1,5 @@
+//! What Dom0's tree says of boards of different shapes, and that corrupt ones do no harm.
+
 use super::*;
 use crate::domain::dom0_layout::{LayoutError, Request};
 use crate::host_tree::tests::corrupted;
