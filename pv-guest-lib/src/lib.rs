@@ -14,16 +14,20 @@
 //! ```
 //!
 //! The guest is linked by this crate's `image.ld`. When its first function returns, the machine (for Dom0) or
-//! the domain is shut down. Off the machine the crate is empty.
-#![no_std]
+//! the domain is shut down. Off the machine only what needs no machine
+//! is there, for its tests.
+#![cfg_attr(not(test), no_std)]
 
-#[cfg(target_os = "none")]
 extern crate alloc;
 
+pub mod byte_ring;
 #[cfg(target_os = "none")]
 pub mod console;
 #[cfg(target_os = "none")]
 pub mod cpu;
+#[cfg(not(target_os = "none"))]
+#[path = "host/cpu.rs"]
+mod cpu;
 #[cfg(target_os = "none")]
 pub mod event;
 #[cfg(target_os = "none")]
@@ -36,18 +40,23 @@ pub mod grant;
 mod heap;
 #[cfg(target_os = "none")]
 pub mod hypercall;
+pub mod lock;
 #[cfg(target_os = "none")]
 pub mod map;
+#[cfg(not(target_os = "none"))]
+#[path = "host/map.rs"]
+mod map;
 #[cfg(target_os = "none")]
 pub mod mmio;
-#[cfg(target_os = "none")]
 pub mod page;
 #[cfg(target_os = "none")]
 pub mod power;
 #[cfg(target_os = "none")]
 pub mod probe;
+pub mod ring;
 #[cfg(target_os = "none")]
 pub mod shared_info;
+pub mod slots;
 #[cfg(target_os = "none")]
 pub mod smp;
 #[cfg(target_os = "none")]
