@@ -1,6 +1,7 @@
 //! Bad calls: every hypercall and sub-operation with bad addresses, ids and sizes, then arguments by chance,
 //! then from all vCPUs at once. The hypervisor has to answer each with a number and go on. Needs four vCPUs.
 
+use crate::chance::{self, Chance, calls};
 use crate::suite::{Outcome, Suite, check, check_eq, soon};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -13,9 +14,6 @@ use pv_guest_lib::hypercall::{event_channel, raw, version};
 use pv_guest_lib::page::SharedPage;
 use pv_guest_lib::{cpu, event, gic, say, shared_info, smp, time, tree};
 
-const SEED: u64 = 0x5eed_0001_2026_1122;
-const RANDOM_CALLS: u32 = 4000;
-const RACING_CALLS: u32 = 1500;
 /// No memory, no page tables, not even an address.
 const BAD_ADDRESSES: [u64; 5] =
     [0x3f_0000_0000, 0x7f_bfff_fff0, 0x8000_0000_0000_0000, u64::MAX, u64::MAX - 7];
@@ -23,7 +21,7 @@ const BAD_ADDRESSES: [u64; 5] =
 /// Runs the tests.
 pub fn main() {
     let mut suite = Suite::default();
-    say!("seed {SEED:#x}");
+    say!("seed={} calls={}", chance::seed(), calls());
     suite.test("the shared page is mapped", || Ok(shared_info::map()?));
     event::enable_upcall();
     suite.test("every call with every bad address is answered", bad_addresses);
@@ -35,29 +33,9 @@ pub fn main() {
     suite.test("thousands of calls by chance are answered", by_chance);
     suite.test("calls by chance from all vCPUs at once are answered", racing);
     suite.test("registers of the interrupt controller survive anything", any_register);
+    suite.test("changes of memory by chance are answered", memory_by_chance);
     suite.test("the hypervisor is as well as before", alive);
     suite.finish();
-}
-
-/// Xorshift: the same numbers every time.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn of<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
-        let index = usize::try_from(self.below(choices.len() as u64)).unwrap_or_default();
-        choices.get(index).copied()
-    }
 }
 
 /// Says whether a call would rightly end or stop the guest, or the machine, and so is left out.
@@ -280,13 +258,38 @@ impl Prey {
 
 fn by_chance() -> Outcome {
     let prey = Prey::new();
-    let mut chance = Chance(SEED);
-    for round in 0..RANDOM_CALLS {
+    let mut chance = Chance::start(0);
+    for round in 0..2 * calls() {
         let (number, operation, answer) = prey.one(&mut chance);
         check!(
             looks_like_an_answer(answer),
             "round {round}: call {number}, operation {operation} gave {answer:#x}"
         );
+    }
+    alive()
+}
+
+/// Changes memory by chance: that of a page to spare, of devices, of domains that are not there.
+fn memory_by_chance() -> Outcome {
+    // The shared page may come to lie elsewhere, or nowhere.
+    event::disable_upcall();
+    let registers = gic::distributor().base() >> 12;
+    let prey = Prey::new();
+    let mut chance = Chance::start(9);
+    for round in 0..calls() {
+        for page in [prey.requests, prey.arrays] {
+            for place in 0..16 {
+                let word = prey.word(&mut chance);
+                // Memory over the interrupt controller would be the guest's own end.
+                let word = if word == registers { 0 } else { word };
+                page.word64(place * 8).store(word, Ordering::Relaxed);
+            }
+        }
+        let operations = [0, 1, 6, 7, 11, 15, 16, 17, 23, 24, 25, 26, 27, 28];
+        let operation = chance.of(&operations).unwrap_or_default();
+        let address = prey.requests.address() + chance.below(8) * 8;
+        let answer = call(MEMORY_OP, [operation, address, 0, 0, 0]);
+        check!(looks_like_an_answer(answer), "round {round}: {operation} gave {answer:#x}");
     }
     alive()
 }
@@ -301,8 +304,8 @@ fn race() {
         cpu::relax();
     }
     let prey = Prey::new();
-    let mut chance = Chance(SEED ^ number << 32);
-    for _ in 0..RACING_CALLS {
+    let mut chance = Chance::start(number);
+    for _ in 0..calls() {
         let (_, _, answer) = prey.one(&mut chance);
         if !looks_like_an_answer(answer) {
             ODD_ANSWER.store(answer.cast_unsigned(), Ordering::SeqCst);
@@ -317,7 +320,7 @@ fn racing() -> Outcome {
     }
     GO.store(true, Ordering::SeqCst);
     race();
-    let done = time::wait_until(3000, || {
+    let done = time::wait_until(20_000, || {
         let _ = pv_guest_lib::hypercall::sched::yield_now();
         RACERS.load(Ordering::SeqCst) == 4
     });
@@ -329,7 +332,7 @@ fn racing() -> Outcome {
 
 fn any_register() -> Outcome {
     let gicd = gic::distributor();
-    let mut chance = Chance(SEED);
+    let mut chance = Chance::start(0);
     let offsets: Vec<u64> =
         (0..0x1000u64).step_by(4).chain((0xff00..0x1_0000).step_by(4)).collect();
     for offset in &offsets {

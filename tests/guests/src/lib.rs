@@ -10,6 +10,8 @@
 extern crate alloc;
 
 #[cfg(target_os = "none")]
+mod chance;
+#[cfg(target_os = "none")]
 mod suite;
 
 #[cfg(target_os = "none")]
