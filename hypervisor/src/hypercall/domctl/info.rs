@@ -17,6 +17,8 @@ use hypercall_abi::errno::Errno;
 const INVALID_GFN: u64 = u64::MAX;
 /// A guest runs in AArch64 only.
 const ADDRESS_BITS: u32 = 64;
+/// Members that a set copied out may have room for.
+const MOST_MEMBERS: u32 = 1 << 16;
 
 /// Describes `domain`.
 pub fn describe(hv: &Hypervisor, domain: &Domain) -> GetDomainInfo {
@@ -141,20 +143,28 @@ pub(super) fn set_node_affinity(request: &Request<'_>) -> Result<(), Errno> {
 }
 
 /// Copies a set of at most 64 members out; what the caller has room for beyond is zero.
+///
+/// Who has room for more members than any machine has is refused: to fill it could take minutes.
 pub(super) fn store_bitmap(
     request: &Request<'_>,
     map: XenctlBitmap,
     bits: u64,
     valid: u32,
 ) -> Result<(), Errno> {
-    let room = map.nr_bits.div_ceil(8);
+    if map.nr_bits > MOST_MEMBERS {
+        return Err(Errno::EINVAL);
+    }
     let kept = map.nr_bits.min(valid).min(u64::BITS);
     let mask = if kept == u64::BITS { u64::MAX } else { (1 << kept) - 1 };
-    let bytes = (bits & mask).to_le_bytes();
-    for index in 0..room {
-        let byte = bytes.get(index as usize).copied().unwrap_or(0);
-        let address = map.bitmap.checked_add(u64::from(index)).ok_or(Errno::EFAULT)?;
-        request.caller.guest.write(address, &[byte])?;
+    let mut chunk = (bits & mask).to_le_bytes();
+    let mut address = map.bitmap;
+    let mut room = map.nr_bits.div_ceil(8) as usize;
+    while room > 0 {
+        let part = chunk.get(..room.min(chunk.len())).ok_or(Errno::EFAULT)?;
+        request.caller.guest.write(address, part)?;
+        room -= part.len();
+        address = address.checked_add(part.len() as u64).ok_or(Errno::EFAULT)?;
+        chunk = [0; 8];
     }
     Ok(())
 }

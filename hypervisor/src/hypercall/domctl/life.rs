@@ -4,9 +4,11 @@ use super::Request;
 use crate::domain::Domain;
 use crate::domain::destroy::Progress;
 use crate::hypercall::Outcome;
+use crate::machine::Relax;
 use hv_core::lifecycle::LifecycleError;
 use hv_core::sched::Hold;
 use hypercall_abi::errno::Errno;
+use spin::RelaxStrategy;
 
 fn errno(error: LifecycleError) -> Errno {
     match error {
@@ -37,7 +39,7 @@ fn wait_until_stopped(domain: &Domain) {
         if stopped() {
             return;
         }
-        core::hint::spin_loop();
+        Relax::relax();
     }
 }
 

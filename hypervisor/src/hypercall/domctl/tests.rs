@@ -299,6 +299,29 @@ fn affinities_come_back_as_they_take_effect() {
 }
 
 #[test]
+fn a_set_is_filled_to_the_room_there_is_unless_there_is_too_much() {
+    let bed = Testbed::new();
+    let get = |nr_bits| {
+        bed.guest.write(BUFFER, &[0xff; 64]).unwrap();
+        let map = XenctlBitmap { bitmap: BUFFER, nr_bits, pad: 0 };
+        op(&bed, abi::XEN_DOMCTL_GETNODEAFFINITY, 1, &map)
+    };
+    let filled = |len: usize| {
+        let mut bytes = [0; 64];
+        bed.guest.read(BUFFER, &mut bytes).unwrap();
+        bytes[0] == 1 && bytes[1..len].iter().all(|byte| *byte == 0) && bytes[len] == 0xff
+    };
+    for (bits, len) in [(1, 1), (8, 1), (9, 2), (64, 8), (65, 9), (257, 33)] {
+        assert_eq!(get(bits), Ok(0));
+        assert!(filled(len), "{bits} bits");
+    }
+    assert_eq!(get(0), Ok(0));
+    assert_eq!(get(u32::MAX), Err(Errno::EINVAL));
+    let end = XenctlBitmap { bitmap: u64::MAX - 3, nr_bits: 64, pad: 0 };
+    assert_eq!(op(&bed, abi::XEN_DOMCTL_GETNODEAFFINITY, 1, &end), Err(Errno::EFAULT));
+}
+
+#[test]
 fn weights_and_caps_are_credit2s() {
     let bed = Testbed::new();
     let ask = |sched_id, cmd, weight, cap| {
