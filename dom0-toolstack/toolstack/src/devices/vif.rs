@@ -1,6 +1,7 @@
 //! Network interfaces: the kernel's netback makes an interface, a script joins it to the host's network.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use xen_sys::DomId;
 use xenstore::client::{Client, Store};
@@ -12,6 +13,12 @@ use crate::hotplug;
 
 /// The script where none is given.
 const SCRIPT: &str = "vif-bridge";
+/// Where the kernel shows its interfaces.
+const INTERFACES: &str = "/sys/class/net";
+/// How long netback may take to make an interface once it has taken the device.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How often we look for it: the kernel tells nobody who watches that directory.
+const POLL: Duration = Duration::from_millis(2);
 /// The bridge where none is given.
 const BRIDGE: &str = "xenbr0";
 
@@ -24,7 +31,7 @@ pub fn check(vif: &Vif, devid: u32) -> Result<()> {
     }
     let bridge = vif.bridge.as_deref().unwrap_or(BRIDGE);
     // Open vSwitch bridges have no such directory but are interfaces; the script knows both kinds.
-    let sys = Path::new("/sys/class/net").join(bridge);
+    let sys = Path::new(INTERFACES).join(bridge);
     if sys.join("bridge").exists() || sys.exists() {
         return Ok(());
     }
@@ -68,6 +75,7 @@ pub fn add(
     ];
     device.publish(store, &front, &back)?;
     device.wait_taken(store)?;
+    wait_made(Path::new(INTERFACES), &device);
     run_script(store, &script, "online", &device)
 }
 
@@ -81,6 +89,45 @@ pub fn disconnect(store: &Client, device: &Device) -> Result<()> {
 }
 
 fn run_script(store: &Client, script: &Path, action: &str, device: &Device) -> Result<()> {
-    let name = format!("vif{}.{}", device.domain, device.devid);
-    hotplug::run(store, script, &[action, "type_if=vif"], device, &[("vif", name)])
+    hotplug::run(store, script, &[action, "type_if=vif"], device, &[("vif", interface(device))])
+}
+
+/// What netback calls its side.
+fn interface(device: &Device) -> String {
+    format!("vif{}.{}", device.domain, device.devid)
+}
+
+/// Waits until the interface is there: netback says that it has taken the device a moment before it makes
+/// one, and a busy machine can make that moment long. If it does not come, the script says so.
+fn wait_made(interfaces: &Path, device: &Device) {
+    let deadline = Instant::now() + TIMEOUT;
+    let path = interfaces.join(interface(device));
+    while device.backend == DomId(0) && !path.exists() && Instant::now() < deadline {
+        std::thread::sleep(POLL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_that_comes_late_is_waited_for() {
+        let device = Device { domain: DomId(7), kind: Kind::Vif, devid: 1, backend: DomId(0) };
+        let root = std::env::temp_dir().join(format!("interfaces-{}", std::process::id()));
+        std::fs::create_dir_all(&root).unwrap();
+        let late = root.join("vif7.1");
+        let maker = std::thread::spawn({
+            let late = late.clone();
+            move || {
+                std::thread::sleep(Duration::from_millis(50));
+                std::fs::create_dir(late).unwrap();
+            }
+        });
+        wait_made(&root, &device);
+        let came = late.exists();
+        maker.join().unwrap();
+        std::fs::remove_dir_all(&root).unwrap();
+        assert!(came);
+    }
 }
