@@ -1,8 +1,15 @@
-//! Events: the interrupt that announces them, the two ABIs that say which, and a count of each.
+//! Events: the interrupt that announces them, the two ABIs that say which, and channels as values.
+//!
+//! The first [`Channel`] sets everything up ([`set_up`]). The functions below it are for who does that by hand.
 
+mod channel;
 pub mod fifo;
 pub mod two_level;
 
+pub use channel::{Channel, Handler, channels};
+
+use crate::hypercall::HypercallError;
+use crate::lock::Lock;
 use crate::{cpu, gic, shared_info, tree};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -12,6 +19,35 @@ pub const COUNTED: usize = 4096;
 static COUNTS: [AtomicU32; COUNTED] = [const { AtomicU32::new(0) }; COUNTED];
 static LAST_CPU: [AtomicU32; COUNTED] = [const { AtomicU32::new(u32::MAX) }; COUNTED];
 static FIFO: AtomicBool = AtomicBool::new(false);
+static SET_UP: Lock<bool> = Lock::new(false);
+
+/// Lets events come to this processor, by the FIFO ABI if there is one; done once, by whoever first needs it.
+///
+/// Processors that are started later join by themselves.
+pub fn set_up() -> Result<(), HypercallError> {
+    SET_UP.with(|done| {
+        if *done {
+            return Ok(());
+        }
+        shared_info::map()?;
+        if shared_info::vcpu_is_registered() {
+            // Somebody else did it by hand.
+        } else {
+            shared_info::register_vcpu()?;
+            if fifo::init_control(cpu::number()).is_ok() {
+                fifo::expand_array()?;
+            }
+        }
+        enable_upcall();
+        *done = true;
+        Ok(())
+    })
+}
+
+/// Returns whether events come by [`set_up`].
+pub(crate) fn is_set_up() -> bool {
+    SET_UP.with(|done| *done)
+}
 
 /// Lets events interrupt this processor.
 pub fn enable_upcall() {
@@ -46,6 +82,7 @@ pub fn dispatch() {
             two_level::scan(number, count);
         }
     }
+    channel::told();
 }
 
 fn count(port: u32) {
@@ -54,6 +91,7 @@ fn count(port: u32) {
         last.store(u32::try_from(cpu::number()).unwrap_or(u32::MAX), Ordering::SeqCst);
         count.fetch_add(1, Ordering::SeqCst);
     }
+    channel::fire(port);
 }
 
 /// Returns how often a port's event came.

@@ -1,90 +1,16 @@
-//! The grant table, version 1: letting another domain use a page, and taking that back.
+//! Grants: letting another domain use a page and taking that back, using another's, and copying.
+//!
+//! [`Granted`] is memory of this domain's that another may use; it is taken back when it is dropped, and if the other domain still uses it
+//! then, it is kept aside until it no longer does. [`Mapping`] is memory of another domain's, mapped until it is dropped.
 
-use crate::hypercall::{HypercallError, memory};
-use crate::page::SharedPage;
-use crate::{map, tree};
-use core::sync::atomic::Ordering;
-use hypercall_abi::grant_table::{
-    GNTTAB_ENTRIES_PER_FRAME, GTF_INVALID, GTF_PERMIT_ACCESS, GTF_READING, GTF_READONLY,
-    GTF_WRITING,
-};
-use hypercall_abi::ids::DOMID_SELF;
-use hypercall_abi::memory::SPACE_GRANT_TABLE;
+pub mod space;
+#[cfg(target_os = "none")]
+mod table;
 
-const ENTRY_SIZE: usize = 8;
+#[cfg(target_os = "none")]
+pub use active::{Copy, Grant, GrantError, Granted, Mapping, Side, copy, limits, map_status};
+#[cfg(target_os = "none")]
+pub use table::{Access, GrantTable};
 
-/// The guest's own table.
-#[derive(Clone, Copy)]
-pub struct GrantTable {
-    first: SharedPage,
-    frames: u32,
-}
-
-/// What another domain may do with a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Read it.
-    Read,
-    /// Read and write it.
-    ReadWrite,
-}
-
-impl GrantTable {
-    /// Maps the first `frames` frames of the table at its window.
-    pub fn map(frames: u32) -> Result<Self, HypercallError> {
-        let window = tree::get().grant_window;
-        map::make_memory(window.start, u64::from(frames) * 4096);
-        for frame in (0..u64::from(frames)).rev() {
-            let gpfn = (window.start >> 12) + frame;
-            memory::add_to_physmap(DOMID_SELF, SPACE_GRANT_TABLE, frame, gpfn)?;
-        }
-        // SAFETY: the window is for this; its frames were just mapped and stay.
-        let first = unsafe { SharedPage::at(window.start) };
-        Ok(Self { first, frames })
-    }
-
-    /// Returns the page and offset of an entry.
-    fn place(self, reference: u32) -> (SharedPage, usize) {
-        let frame = reference / GNTTAB_ENTRIES_PER_FRAME;
-        assert!(frame < self.frames, "no entry {reference} in {} frames", self.frames);
-        let index = usize::try_from(reference % GNTTAB_ENTRIES_PER_FRAME).unwrap_or(usize::MAX);
-        if frame == 0 {
-            return (self.first, index * ENTRY_SIZE);
-        }
-        // SAFETY: `map` mapped so many frames one after another, for good.
-        let page = unsafe { SharedPage::at(self.first.address() + u64::from(frame) * 4096) };
-        (page, index * ENTRY_SIZE)
-    }
-
-    /// Lets `domain` use a frame by entry `reference`.
-    pub fn give(self, reference: u32, domain: u16, frame: u64, access: Access) {
-        let (page, offset) = self.place(reference);
-        let frame = u32::try_from(frame).expect("version 1 has frames below 16 TiB");
-        page.word32(offset + 4).store(frame, Ordering::Relaxed);
-        page.word16(offset + 2).store(domain, Ordering::Relaxed);
-        let read_only = if access == Access::Read { GTF_READONLY } else { 0 };
-        page.word16(offset).store(GTF_PERMIT_ACCESS | read_only, Ordering::SeqCst);
-    }
-
-    /// Takes a grant back, unless it is in use.
-    pub fn revoke(self, reference: u32) -> bool {
-        let (page, offset) = self.place(reference);
-        let flags = page.word16(offset);
-        loop {
-            let now = flags.load(Ordering::SeqCst);
-            if now & (GTF_READING | GTF_WRITING) != 0 {
-                return false;
-            }
-            let done = flags.compare_exchange(now, GTF_INVALID, Ordering::SeqCst, Ordering::SeqCst);
-            if done.is_ok() {
-                return true;
-            }
-        }
-    }
-
-    /// Returns an entry's type and `GTF_` bits.
-    pub fn flags(self, reference: u32) -> u16 {
-        let (page, offset) = self.place(reference);
-        page.word16(offset).load(Ordering::SeqCst)
-    }
-}
+#[cfg(target_os = "none")]
+mod active;

@@ -34,7 +34,6 @@ pub mod event;
 pub mod exception;
 #[cfg(target_os = "none")]
 pub mod gic;
-#[cfg(target_os = "none")]
 pub mod grant;
 #[cfg(target_os = "none")]
 mod heap;
@@ -53,6 +52,7 @@ pub mod page;
 pub mod power;
 #[cfg(target_os = "none")]
 pub mod probe;
+pub mod range;
 pub mod ring;
 #[cfg(target_os = "none")]
 pub mod shared_info;
@@ -65,3 +65,7 @@ pub mod start;
 pub mod time;
 #[cfg(target_os = "none")]
 pub mod tree;
+#[cfg(target_os = "none")]
+pub mod wait;
+pub mod xenbus;
+pub mod xenstore;

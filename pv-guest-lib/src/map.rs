@@ -9,6 +9,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// Where `image.ld` links the image.
 const IMAGE_BASE: u64 = 0x7f_c000_0000;
 const BLOCK: u64 = 1 << 21;
+/// First address that is not mapped as memory.
+pub const MEMORY_END: u64 = 8 << 30;
 const ACCESSED: u64 = 1 << 10;
 const INNER_SHAREABLE: u64 = 3 << 8;
 const NEVER_EXECUTED: u64 = 3 << 53;
@@ -72,6 +74,9 @@ pub fn make_memory(start: u64, len: u64) {
         let Some(entry) = usize::try_from(block).ok().and_then(|index| LOW.0.get(index)) else {
             return;
         };
+        if entry.load(Ordering::Relaxed) == (block * BLOCK) | NORMAL_BLOCK {
+            continue;
+        }
         entry.store(0, Ordering::Relaxed);
         flush();
         entry.store((block * BLOCK) | NORMAL_BLOCK, Ordering::Relaxed);

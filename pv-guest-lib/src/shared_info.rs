@@ -41,6 +41,11 @@ pub fn register_vcpu() -> Result<(), HypercallError> {
     Ok(())
 }
 
+/// Returns whether this processor's `vcpu_info` has its own place.
+pub fn vcpu_is_registered() -> bool {
+    VCPUS.get(cpu::number()).is_some_and(|slot| slot.get().is_some())
+}
+
 /// Returns the page and offset of a processor's `vcpu_info`.
 fn vcpu_info(number: usize) -> Option<(SharedPage, usize)> {
     match VCPUS.get(number).and_then(Once::get) {

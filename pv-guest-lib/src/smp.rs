@@ -1,7 +1,7 @@
 //! More processors: each starts by PSCI, runs one function, and goes off again when that returns.
 
 use crate::cpu::{self, MAX_CPUS};
-use crate::{gic, map, power};
+use crate::{event, gic, map, power, shared_info};
 use core::mem::transmute;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -32,6 +32,10 @@ pub fn entry_address() -> u64 {
 pub fn start(number: usize, work: fn()) -> Result<(), PsciError> {
     let slot = WORK.get(number).ok_or(PsciError(-2))?;
     slot.store(work as *mut (), Ordering::SeqCst);
+    if event::is_set_up() && event::is_fifo() && event::fifo::control(number).is_none() {
+        // Without its control block no event can come to it; an error shows in the events it lacks.
+        let _ = event::fifo::init_control(number);
+    }
     // SAFETY: the processor has its own stack and runs `next_main`, which keeps Rust's rules.
     let [answer, ..] = unsafe {
         power::call(power::CPU_ON, [affinity_of(number), entry_address(), number as u64])
@@ -50,6 +54,12 @@ pub fn is_on(number: usize) -> bool {
 /// Goes on from `boot.S` on every processor but the first.
 pub(crate) extern "C" fn next_main(number: usize) -> ! {
     gic::init_this_cpu();
+    if event::is_set_up() {
+        if !shared_info::vcpu_is_registered() && shared_info::register_vcpu().is_err() {
+            log::warn!("vCPU {number} has no vcpu_info: no events come to it");
+        }
+        event::enable_upcall();
+    }
     cpu::enable_interrupts();
     let work = WORK.get(number).map(|slot| slot.load(Ordering::SeqCst));
     if let Some(work) = work.filter(|work| !work.is_null()) {

@@ -1,6 +1,7 @@
 //! The way from the loader's jump to the guest's first function, and what happens when that returns.
 
-use crate::{console, cpu, exception, gic, heap, map, power, smp, tree};
+use crate::range::{self, Range};
+use crate::{console, cpu, exception, gic, heap, map, page, power, smp, tree};
 use core::arch::global_asm;
 use core::panic::PanicInfo;
 use hypercall_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF};
@@ -29,16 +30,35 @@ global_asm!(
 unsafe extern "Rust" {
     /// The guest's first function; [`entry!`](crate::entry) defines it.
     safe fn pv_guest_main();
+    /// The most bytes of memory that the heap takes; [`entry!`](crate::entry) defines it.
+    safe fn pv_guest_heap() -> u64;
+}
+
+unsafe extern "C" {
+    /// The image's end, from `image.ld`.
+    static image_end: u8;
+    /// The image's start, in `boot.S`.
+    static image_head: u8;
 }
 
 /// Names the guest's first function, a `fn()`.
+///
+/// The heap takes all memory; `entry!(main, heap: 1 << 20)` leaves it no more than so many bytes, and the rest untouched.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
+        $crate::entry!($main, heap: u64::MAX);
+    };
+    ($main:path, heap: $heap:expr) => {
         #[unsafe(export_name = "pv_guest_main")]
         fn pv_guest_main() {
             let main: fn() = $main;
             main()
+        }
+
+        #[unsafe(export_name = "pv_guest_heap")]
+        fn pv_guest_heap() -> u64 {
+            $heap
         }
     };
 }
@@ -47,13 +67,35 @@ macro_rules! entry {
 extern "C" fn first_main(device_tree: u64, offset: u64) -> ! {
     map::init(offset);
     heap::init();
-    console::init();
     tree::init(device_tree);
+    grow_heap();
+    console::init();
     gic::init_distributor();
     gic::init_this_cpu();
     cpu::enable_interrupts();
     pv_guest_main();
     power::shutdown(SHUTDOWN_POWEROFF)
+}
+
+/// Gives the heap the memory that is nobody's, the largest pieces first.
+fn grow_heap() {
+    let address = |place: *const u8| map::physical(place.expose_provenance() as u64);
+    let image = Range::between(address(&raw const image_head), address(&raw const image_end));
+    let out_of_reach = [Range::between(0, 1 << 30), Range::between(map::MEMORY_END, u64::MAX)];
+    let tree = tree::get();
+    let memory = range::without(&tree.memory, &tree.taken);
+    let memory = range::without(&memory, &out_of_reach);
+    let mut memory = range::without(&memory, &[image]);
+    memory.sort_by_key(|range| core::cmp::Reverse(range.len));
+    let mut left = pv_guest_heap();
+    for Range { start, len } in memory {
+        let len = len.min(left);
+        if len >= page::SIZE {
+            // SAFETY: the device tree says that it is memory and nobody else's; `boot.S` mapped it.
+            unsafe { heap::add(Range { start, len }) };
+            left -= len;
+        }
+    }
 }
 
 #[panic_handler]

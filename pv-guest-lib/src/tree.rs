@@ -6,21 +6,7 @@ use fdt::Fdt;
 use fdt::node::FdtNode;
 use spin::Once;
 
-/// A range of guest physical addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    /// First address.
-    pub start: u64,
-    /// Bytes.
-    pub len: u64,
-}
-
-impl Range {
-    /// Returns whether an address is in it.
-    pub fn contains(self, address: u64) -> bool {
-        address >= self.start && address - self.start < self.len
-    }
-}
+pub use crate::range::Range;
 
 /// What the tree says.
 #[derive(Debug)]
@@ -29,6 +15,10 @@ pub struct Tree {
     pub own: Range,
     /// Memory.
     pub memory: Vec<Range>,
+    /// Memory that is somebody else's: the tree, the ramdisk, what is reserved.
+    pub taken: Vec<Range>,
+    /// The ramdisk, which the configuration's `ramdisk=` names.
+    pub ramdisk: Option<Range>,
     /// Registers of the interrupt controller: distributor, redistributors.
     pub gic: Vec<Range>,
     /// Window for the grant table.
@@ -57,6 +47,10 @@ pub(crate) fn init(address: u64) {
     let tree = unsafe { Fdt::from_ptr(pointer) }.expect("there is a device tree at x0");
     let own = Range { start: address, len: tree.total_size() as u64 };
     let memory = tree.all_nodes().filter(is_memory).flat_map(ranges).collect();
+    let ramdisk = ramdisk(&tree);
+    let reserved = tree.find_node("/reserved-memory");
+    let reserved = reserved.into_iter().flat_map(|node| node.children()).flat_map(ranges);
+    let taken = reserved.chain(ramdisk).chain([own]).collect();
     let gic = tree.find_compatible(&["arm,gic-v3"]).map(ranges).unwrap_or_default();
     let xen = tree.find_compatible(&["xen,xen"]).expect("there is a hypervisor node");
     let mut windows = ranges(xen).into_iter();
@@ -68,6 +62,8 @@ pub(crate) fn init(address: u64) {
     TREE.call_once(|| Tree {
         own,
         memory,
+        taken,
+        ramdisk,
         gic,
         grant_window,
         extended: windows.collect(),
@@ -79,6 +75,16 @@ pub(crate) fn init(address: u64) {
 
 fn is_memory(node: &FdtNode<'_, '_>) -> bool {
     node.property("device_type").and_then(|property| property.as_str()) == Some("memory")
+}
+
+fn ramdisk(tree: &Fdt<'_>) -> Option<Range> {
+    let chosen = tree.find_node("/chosen")?;
+    let number = |name| {
+        let cells = cells(chosen.property(name)?.value);
+        Some(cells.iter().fold(0, |number, cell| number << 32 | u64::from(*cell)))
+    };
+    let (start, end) = (number("linux,initrd-start")?, number("linux,initrd-end")?);
+    Some(Range::between(start, end))
 }
 
 fn ranges(node: FdtNode<'_, '_>) -> Vec<Range> {

@@ -44,7 +44,7 @@ pub mod vgic;
 macro_rules! boot {
     ($topic:ident) => {
         #[cfg(target_os = "none")]
-        pv_guest_lib::entry!($crate::$topic::main);
+        pv_guest_lib::entry!($crate::$topic::main, heap: 2 << 20);
 
         #[cfg(not(target_os = "none"))]
         fn main() {}
