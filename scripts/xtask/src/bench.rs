@@ -1,8 +1,11 @@
 //! Ours and Debian's Xen side by side, with the same Dom0 kernel and the same guest, counted in instructions by QEMU's `-icount`: one instruction is one nanosecond of the guests' time.
 
+mod operations;
+
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -31,18 +34,42 @@ struct Measured {
     image: u64,
 }
 
-/// Measures both and prints the table.
-pub(crate) fn bench() -> Result<()> {
-    let kernel = first_instruction_kernel()?;
+/// One of the tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Table {
+    /// Booting, creating a guest, memory, size.
+    System,
+    /// Single operations, by a kernel in Dom0's place.
+    Operations,
+}
+
+/// Measures both and prints the tables, all of them if none is named.
+pub(crate) fn bench(tables: &[Table]) -> Result<()> {
+    let wanted = |table| tables.is_empty() || tables.contains(&table);
+    if wanted(Table::Operations) {
+        operations::bench()?;
+    }
+    if wanted(Table::System) {
+        system()?;
+    }
+    Ok(())
+}
+
+fn system() -> Result<()> {
+    let kernel = kernel("first-instruction")?;
     let ours = measure(Hypervisor::Domus, Tools::Domus, &kernel).context("Domus")?;
     let xen = measure(Hypervisor::Xen, Tools::Debian, &kernel).context("Debian's Xen")?;
-    println!("{:<46} {:>14} {:>14} {:>7}", "", "Domus", "Debian's Xen", "ratio");
+    head();
     row("reset to Dom0's first instruction, instr.", ours.first_instruction, xen.first_instruction);
     row("reset to Dom0 up, instr.", ours.dom0_up, xen.dom0_up);
     row("xl create to guest's init, instr.", ours.create, xen.create);
     row("memory lost to a guest beyond its RAM, KiB", ours.lost_kib, xen.lost_kib);
     row("size of the image, bytes", ours.image, xen.image);
     Ok(())
+}
+
+fn head() {
+    println!("{:<46} {:>14} {:>14} {:>7}", "", "Domus", "Debian's Xen", "ratio");
 }
 
 fn row(what: &str, ours: u64, xen: u64) {
@@ -123,10 +150,11 @@ fn succeed(session: &mut Session, command: &str) -> Result<String> {
     Ok(outcome.output)
 }
 
-fn first_instruction_kernel() -> Result<std::path::PathBuf> {
-    let elf = compile::executables(&["test-bench"], &Built::Programs, compile::BARE_METAL)?;
-    let elf = elf.first().context("no kernel was built")?;
-    let image = dist().join("first-instruction.guest");
+/// Builds one of the kernels of tests/bench.
+fn kernel(name: &str) -> Result<PathBuf> {
+    let built = compile::executables(&["test-bench"], &Built::Programs, compile::BARE_METAL)?;
+    let elf = built.iter().find(|elf| elf.ends_with(name)).context("the kernel was not built")?;
+    let image = dist().join(name).with_extension("guest");
     compile::raw_image(elf, &image)?;
     Ok(image)
 }

@@ -131,7 +131,8 @@ fn play_one(guest: &Guest, hypervisor: Hypervisor) -> Result<()> {
                 command.args(["-icount", "shift=0,sleep=off"]);
             }
             command.arg("-kernel").arg(below).args(["-append", &args.hypervisor_line()]);
-            qemu::boot_kernel(&mut command, kernel, "");
+            // Without a line for Dom0, Xen would take its own for it.
+            qemu::boot_kernel(&mut command, kernel, &args.dom0_line());
         }
     }
     let transcript = format!("guest-{}-{}-{}", guest.name, guest.cpus, guest.vcpus);

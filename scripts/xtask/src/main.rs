@@ -57,7 +57,11 @@ enum Command {
         names: Vec<String>,
     },
     /// Ours and Debian's Xen side by side, in instructions
-    Bench,
+    Bench {
+        /// Which tables: all, if none is named
+        #[arg(value_enum)]
+        tables: Vec<bench::Table>,
+    },
     /// Bytes of what ships, and lines of unsafe, by crate
     Size,
     /// Everything: check, test, guests, system; with NAMEs only the guests and scenarios of such names
@@ -109,7 +113,7 @@ fn run(command: Command) -> Result<()> {
         Command::Check => check::check().finish(),
         Command::Test => check::test()?.finish(),
         Command::Guests { hypervisor, names } => guests::play(hypervisor, &names)?.finish(),
-        Command::Bench => bench::bench(),
+        Command::Bench { tables } => bench::bench(&tables),
         Command::Size => size::size(),
         Command::Ci { names } => ci(&names),
         Command::System { machine, show, names } => {
