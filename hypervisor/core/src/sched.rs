@@ -7,6 +7,8 @@
 
 pub mod affinity;
 mod cap;
+mod confine;
+pub mod pool;
 pub mod runstate;
 
 use crate::ids::{CpuId, DomId, VcpuRef};
@@ -16,6 +18,7 @@ use alloc::vec::Vec;
 use bitflags::bitflags;
 use cap::Cap;
 use hashbrown::HashMap;
+use pool::{PoolId, Pools};
 use runstate::{Clock, RunState, Runstate};
 
 /// Weight of a domain nobody gave another (credit2's default).
@@ -107,6 +110,8 @@ struct Entity {
     holds: Hold,
     hard: CpuSet,
     soft: CpuSet,
+    /// Where it may run: `hard`, as far as it lies in its domain's pool.
+    allowed: CpuSet,
     /// The processor whose queue it belongs to.
     cpu: CpuId,
     /// The processor that holds its registers: nobody else may run it until they are saved.
@@ -137,6 +142,10 @@ impl Entity {
 struct Cpu {
     online: bool,
     running: Option<SchedId>,
+    /// Since when it has been running that one.
+    since: Nanos,
+    /// What it runs, it runs for at least this long, unless that has nothing to do or yields.
+    rate_limit: Nanos,
     /// Never goes back: where newcomers to this queue start.
     min_vruntime: u64,
     idle_since: Nanos,
@@ -156,6 +165,7 @@ pub struct Scheduler {
     entities: Vec<Option<Entity>>,
     cpus: Vec<Cpu>,
     groups: HashMap<DomId, Group>,
+    pools: Pools,
 }
 
 impl Scheduler {
@@ -170,6 +180,10 @@ impl Scheduler {
             state.online = true;
             state.idle_since = now;
         }
+        let online = self.online();
+        // It was in no pool before, unless it comes up a second time, which changes nothing.
+        let _: Result<(), pool::PoolError> = self.pools.give(PoolId::BOOT, Some(cpu), online);
+        self.confine_all();
     }
 
     /// Returns the processors that run virtual processors.
@@ -180,12 +194,14 @@ impl Scheduler {
 
     /// Takes in a virtual processor, held for `holds`.
     pub fn add(&mut self, who: VcpuRef, holds: Hold, now: Nanos) -> SchedId {
-        let cpu = self.least_loaded(self.online());
+        let allowed = self.pools.cpus_of(who.dom);
+        let cpu = self.least_loaded(allowed);
         let entity = Entity {
             who,
             holds,
             hard: CpuSet::ALL,
             soft: CpuSet::ALL,
+            allowed,
             cpu,
             loaded: None,
             running: false,
@@ -274,6 +290,10 @@ impl Scheduler {
     pub fn yield_now(&mut self, id: SchedId, now: Nanos) {
         self.charge(id, now);
         let Some(cpu) = self.entity(id).map(|entity| entity.cpu) else { return };
+        if let Some(state) = self.cpus.get_mut(cpu.index()) {
+            // It gives its time away, the protected too.
+            state.since = Nanos(0);
+        }
         let last = self
             .entities
             .iter()
@@ -288,8 +308,11 @@ impl Scheduler {
 
     /// Decides what `cpu` does next. What it ran so far goes back to the queue, still loaded.
     pub fn schedule(&mut self, cpu: CpuId, now: Nanos) -> Decision {
-        self.put_back(cpu, now);
-        let best = self.best_of(cpu, now).or_else(|| self.steal_for(cpu, now));
+        let protected = self.put_back(cpu, now);
+        let best = protected
+            .filter(|id| self.eligible(*id, cpu, now))
+            .or_else(|| self.best_of(cpu, now))
+            .or_else(|| self.steal_for(cpu, now));
         let min = self.min_vruntime(cpu);
         let chosen = best.and_then(|id| Some((id, self.entities.get_mut(id.index())?.as_mut()?)));
         let Some((id, entity)) = chosen else {
@@ -303,6 +326,9 @@ impl Scheduler {
         let chosen = Chosen { id, who: entity.who };
         let vruntime = entity.vruntime;
         if let Some(state) = self.cpus.get_mut(cpu.index()) {
+            if protected != Some(id) {
+                state.since = now;
+            }
             state.running = Some(id);
             state.min_vruntime = min.max(vruntime);
             state.idle = state.idle + (now - state.idle_since);
@@ -324,7 +350,7 @@ impl Scheduler {
 
     /// Binds a virtual processor: never run outside `hard`, rather run inside `soft`.
     ///
-    /// Refuses, by returning nothing, a `hard` set without an online processor.
+    /// Refuses, by returning nothing, a `hard` set without a processor of its domain's pool.
     pub fn set_affinity(
         &mut self,
         id: SchedId,
@@ -332,21 +358,28 @@ impl Scheduler {
         soft: CpuSet,
         now: Nanos,
     ) -> Option<Kick> {
-        let online = self.online();
-        if (hard & online).is_empty() {
+        let allowed = hard & self.pools.cpus_of(self.entity(id)?.who.dom);
+        if allowed.is_empty() {
             return None;
         }
         let entity = self.entity_mut(id)?;
         entity.hard = hard;
         entity.soft = soft;
+        Some(self.restrict(id, allowed, now))
+    }
+
+    /// Lets a virtual processor run in `allowed` and nowhere else.
+    fn restrict(&mut self, id: SchedId, allowed: CpuSet, now: Nanos) -> Kick {
+        let Some(entity) = self.entity_mut(id) else { return Kick::Nobody };
+        entity.allowed = allowed;
         if entity.running {
             let cpu = entity.cpu;
-            return Some(if hard.contains(cpu) { Kick::Nobody } else { Kick::Cpu(cpu) });
+            return if allowed.contains(cpu) { Kick::Nobody } else { Kick::Cpu(cpu) };
         }
-        if let Some(cpu) = entity.loaded.filter(|cpu| !hard.contains(*cpu)) {
-            return Some(Kick::Cpu(cpu));
+        if let Some(cpu) = entity.loaded.filter(|cpu| !allowed.contains(*cpu)) {
+            return Kick::Cpu(cpu);
         }
-        Some(if entity.may_run() { self.wake(id, now) } else { Kick::Nobody })
+        if entity.may_run() { self.wake(id, now) } else { Kick::Nobody }
     }
 
     /// Returns the hard and the soft affinity of a virtual processor.
@@ -438,10 +471,10 @@ impl Scheduler {
     fn wake(&mut self, id: SchedId, now: Nanos) -> Kick {
         let online = self.online();
         let Some(entity) = self.entity(id) else { return Kick::Nobody };
-        if entity.loaded.is_some_and(|cpu| !entity.hard.contains(cpu)) {
+        if entity.loaded.is_some_and(|cpu| !entity.allowed.contains(cpu)) {
             return Kick::Nobody; // `saved` wakes it again
         }
-        let allowed = entity.hard & online;
+        let allowed = entity.allowed & online;
         let preferred =
             if (allowed & entity.soft).is_empty() { allowed } else { allowed & entity.soft };
         let home = entity.cpu;
@@ -501,20 +534,23 @@ impl Scheduler {
         group.cap.spend(ran, now);
     }
 
-    fn put_back(&mut self, cpu: CpuId, now: Nanos) {
-        let Some(state) = self.cpus.get_mut(cpu.index()) else { return };
+    /// Returns what `cpu` ran if its time is not over that nobody else may cut short.
+    fn put_back(&mut self, cpu: CpuId, now: Nanos) -> Option<SchedId> {
+        let state = self.cpus.get_mut(cpu.index())?;
         let Some(id) = state.running.take() else {
             state.idle = state.idle + (now - state.idle_since);
             state.idle_since = now;
-            return;
+            return None;
         };
         state.idle_since = now;
+        let protected = now < state.since + state.rate_limit;
         self.charge(id, now);
         if let Some(entity) = self.entity_mut(id) {
             entity.running = false;
             let rest = entity.rest_state();
             entity.clock.enter(rest, now);
         }
+        protected.then_some(id)
     }
 
     fn is_capped_out(&mut self, dom: DomId, now: Nanos) -> bool {
@@ -525,7 +561,7 @@ impl Scheduler {
     fn eligible(&mut self, id: SchedId, cpu: CpuId, now: Nanos) -> bool {
         let Some(entity) = self.entity(id) else { return false };
         let free = !entity.running && entity.loaded.is_none_or(|holder| holder == cpu);
-        let fits = entity.may_run() && free && entity.hard.contains(cpu);
+        let fits = entity.may_run() && free && entity.allowed.contains(cpu);
         let dom = entity.who.dom;
         fits && !self.is_capped_out(dom, now)
     }
@@ -533,7 +569,9 @@ impl Scheduler {
     /// Says whether the virtual processor whose registers `cpu` has may stay while `cpu` is idle.
     fn may_keep(&self, cpu: CpuId) -> bool {
         self.entities.iter().flatten().any(|entity| {
-            entity.loaded == Some(cpu) && entity.holds == Hold::BLOCKED && entity.hard.contains(cpu)
+            entity.loaded == Some(cpu)
+                && entity.holds == Hold::BLOCKED
+                && entity.allowed.contains(cpu)
         })
     }
 
@@ -580,7 +618,16 @@ impl Scheduler {
             .iter()
             .flatten()
             .any(|other| other.cpu == cpu && !other.running && other.may_run());
-        let slice = if waiting { now + SLICE } else { Nanos::NEVER };
+        let protected = self
+            .cpus
+            .get(cpu.index())
+            .map(|state| state.since + state.rate_limit)
+            .filter(|end| now < *end);
+        let slice = match protected {
+            Some(end) => end,
+            None if waiting => now + SLICE,
+            None => Nanos::NEVER,
+        };
         let budget =
             self.groups.get_mut(&dom).map_or(Nanos::NEVER, |group| group.cap.lasts_until(now));
         slice.min(budget)
@@ -591,7 +638,7 @@ impl Scheduler {
         self.entities
             .iter()
             .flatten()
-            .filter(|entity| entity.may_run() && entity.hard.contains(cpu))
+            .filter(|entity| entity.may_run() && entity.allowed.contains(cpu))
             .filter_map(|entity| self.groups.get(&entity.who.dom)?.cap.refill_at())
             .min()
             .unwrap_or(Nanos::NEVER)

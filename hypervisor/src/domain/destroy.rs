@@ -83,6 +83,8 @@ impl Hypervisor {
         if !self.has_stopped(domain) {
             return Progress::More;
         }
+        // What is left of it keeps no pool from being taken away.
+        self.scheduler.lock().unsettle(domain.id);
         for vcpu in domain.vcpus() {
             for processor in &self.processors {
                 processor.timers.lock().cancel_all(vcpu.who);

@@ -2,7 +2,7 @@
 
 mod console;
 mod host;
-mod pools;
+pub mod pools;
 
 use crate::hypercall::domctl::info;
 use crate::hypercall::{Arguments, Caller, Outcome};
@@ -56,6 +56,8 @@ fn route(caller: &Caller<'_>, handle: Handle<Sysctl>) -> Result<(), Errno> {
         abi::XEN_SYSCTL_CPUPOOL_OP => pools::operation(request),
         abi::XEN_SYSCTL_SCHEDULER_OP => pools::parameters(request),
         abi::XEN_SYSCTL_GETDOMAININFOLIST => list_domains(request),
+        // As Xen that was built without it.
+        abi::XEN_SYSCTL_COVERAGE_OP => Err(Errno::EOPNOTSUPP),
         _ => Err(Errno::ENOSYS),
     }
 }

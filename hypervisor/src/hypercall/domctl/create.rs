@@ -3,11 +3,13 @@
 use crate::domain::Settings;
 use crate::domain::create::Request;
 use crate::hypercall::Caller;
+use crate::hypercall::sysctl::pools;
 use arrayvec::ArrayVec;
 use hv_core::addr::GuestAddr;
 use hv_core::grant::Limits;
 use hv_core::guest::Handle;
 use hv_core::ids::{DomId, Irq};
+use hv_core::sched::pool::{PoolError, PoolId};
 use hv_core::vgic::{Layout, RedistributorRegion};
 use hypercall_abi::arch_arm as arm;
 use hypercall_abi::domctl::{
@@ -36,9 +38,25 @@ pub(super) fn create(
     domctl.set_payload(&wanted);
     // The reply goes out first: a caller that cannot be told of its domain gets none.
     handle.store(caller.guest, &domctl)?;
-    hv.create_domain(request(caller, id, &wanted))?;
+    settle(caller, id, PoolId(wanted.cpupool_id))?;
+    if let Err(error) = hv.create_domain(request(caller, id, &wanted)) {
+        hv.scheduler.lock().unsettle(id);
+        return Err(error.into());
+    }
     *last = id.0;
     Ok(())
+}
+
+/// Puts a domain that has no virtual processors yet into its pool.
+fn settle(caller: &Caller<'_>, id: DomId, pool: PoolId) -> Result<(), Errno> {
+    let now = caller.hv.machine.now();
+    match caller.hv.scheduler.lock().settle(id, pool, now) {
+        // Without virtual processors there is nobody to kick.
+        Ok(_) => Ok(()),
+        Err(PoolError::NoSuchPool) => Err(Errno::ESRCH),
+        Err(PoolError::Empty) => Err(Errno::ENODEV),
+        Err(error) => Err(pools::errno(error)),
+    }
 }
 
 fn check(wanted: &CreateDomain) -> Result<(), Errno> {
@@ -47,12 +65,10 @@ fn check(wanted: &CreateDomain) -> Result<(), Errno> {
     let fine = wanted.flags == XEN_DOMCTL_CDF_HVM | XEN_DOMCTL_CDF_HAP
         && wanted.iommu_opts == 0
         && (1..=arm::GUEST_MAX_VCPUS).contains(&wanted.max_vcpus)
-        && wanted.max_evtchn_port > 0
         && wanted.grant_opts & XEN_DOMCTL_GRANT_VERSION_MASK == GRANT_VERSION
         && wanted.grant_opts & !XEN_DOMCTL_GRANT_VERSION_MASK == 0
         && wanted.altp2m_opts == 0
         && wanted.vmtrace_size == 0
-        && wanted.cpupool_id == 0
         && native.contains(&arch.gic_version)
         && arch.sve_vl == 0
         && arch.tee_type == arm::XEN_DOMCTL_CONFIG_TEE_NONE

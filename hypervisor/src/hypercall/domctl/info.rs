@@ -74,6 +74,7 @@ fn life_flags(domain: &Domain) -> u32 {
 fn describe_vcpus(hv: &Hypervisor, domain: &Domain, info: &mut GetDomainInfo) {
     let now = hv.machine.now();
     let scheduler = hv.scheduler.lock();
+    info.cpupool = scheduler.pool_of(domain.id).0;
     let mut blocked = true;
     for vcpu in domain.vcpus() {
         info.max_vcpu_id = vcpu.who.vcpu.0;

@@ -37,20 +37,20 @@ pub(super) fn set_affinity(request: &Request<'_>) -> Result<(), Errno> {
     if affinity.flags & XEN_VCPUAFFINITY_SOFT != 0 {
         soft = CpuSet::from_bits(load_bitmap(request, affinity.cpumap_soft)?);
     }
-    let online = hv.scheduler.lock().online();
+    let pool = hv.scheduler.lock().cpus_of(request.domain.id);
     if affinity.flags & XEN_VCPUAFFINITY_SOFT != 0 && soft.is_empty() {
         return Err(Errno::EINVAL);
     }
     let now = hv.machine.now();
     let kick = hv.scheduler.lock().set_affinity(vcpu.sched, hard, soft, now);
     hv.kick_cpu(kick.ok_or(Errno::EINVAL)?);
-    // The caller gets back what its sets come to on this machine.
+    // The caller gets back what its sets come to in the domain's pool.
     let count = processors(request);
     if affinity.flags & XEN_VCPUAFFINITY_HARD != 0 {
-        store_bitmap(request, affinity.cpumap_hard, (hard & online).bits(), count)?;
+        store_bitmap(request, affinity.cpumap_hard, (hard & pool).bits(), count)?;
     }
     if affinity.flags & XEN_VCPUAFFINITY_SOFT != 0 {
-        store_bitmap(request, affinity.cpumap_soft, (soft & hard & online).bits(), count)?;
+        store_bitmap(request, affinity.cpumap_soft, (soft & hard & pool).bits(), count)?;
     }
     Ok(())
 }

@@ -86,29 +86,70 @@ fn domains_are_listed_in_order_and_in_parts() {
     assert_eq!(list(0, 1, 8), Err(Errno::EFAULT));
 }
 
+fn pool(bed: &Testbed, op_number: u32, cpupool_id: u32, cpu: u32) -> Result<CpupoolOp, Errno> {
+    let cpumap = XenctlBitmap { bitmap: BUFFER, nr_bits: 64, pad: 0 };
+    let request = CpupoolOp {
+        op: op_number,
+        cpupool_id,
+        sched_id: 6,
+        domid: 1,
+        cpu,
+        cpumap,
+        ..Default::default()
+    };
+    op(bed, abi::XEN_SYSCTL_CPUPOOL_OP, &request)
+}
+
 #[test]
-fn there_is_one_pool_and_it_is_number_0() {
+fn pools_are_made_filled_used_and_taken_away() {
     let bed = Testbed::new();
-    let ask = |op_number, cpupool_id| {
-        let cpumap = XenctlBitmap { bitmap: BUFFER, nr_bits: 64, pad: 0 };
-        let request = CpupoolOp { op: op_number, cpupool_id, cpumap, ..Default::default() };
-        op(&bed, abi::XEN_SYSCTL_CPUPOOL_OP, &request)
-    };
     let cpus = || Handle::<u64>::from_register(BUFFER).load(&bed.guest).unwrap();
-    let pool = ask(abi::XEN_SYSCTL_CPUPOOL_OP_INFO, 0).unwrap();
-    assert_eq!((pool.cpupool_id, pool.sched_id, pool.n_dom, cpus()), (0, 6, 3, 3));
-    assert_eq!(ask(abi::XEN_SYSCTL_CPUPOOL_OP_INFO, 1), Err(Errno::ENOENT));
-    assert!(ask(abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO, 0).is_ok());
-    assert_eq!(cpus(), 0, "every processor is in it");
-    assert!(ask(abi::XEN_SYSCTL_CPUPOOL_OP_CREATE, 1).is_err());
-    let sched = |sched_id, cpupool_id| {
-        let cmd = abi::XEN_SYSCTL_SCHEDOP_GETINFO;
-        let request = SchedulerOp { sched_id, cpupool_id, cmd, ..Default::default() };
-        op(&bed, abi::XEN_SYSCTL_SCHEDULER_OP, &request)
+    let info = |id| pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_INFO, id, 0);
+    let boot = info(0).unwrap();
+    assert_eq!((boot.cpupool_id, boot.sched_id, boot.n_dom, cpus()), (0, 6, 3, 3));
+    assert_eq!(info(1), Err(Errno::ENOENT));
+    let any = abi::XEN_SYSCTL_CPUPOOL_PAR_ANY;
+    let made = pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_CREATE, any, 0).unwrap();
+    assert_eq!(made.cpupool_id, 1);
+    assert_eq!(pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_CREATE, 1, 0), Err(Errno::EEXIST));
+    let moved = || pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN, 1, 0).map(drop);
+    assert_eq!(moved(), Err(Errno::ENOENT), "nothing could run there");
+    let remove = |cpu| pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_RMCPU, 0, cpu).map(drop);
+    assert_eq!(remove(0), Err(Errno::EINVAL));
+    assert_eq!(remove(1), Ok(()));
+    assert!(pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO, 0, 0).is_ok());
+    assert_eq!(cpus(), 2);
+    assert!(pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_ADDCPU, 1, 1).is_ok());
+    assert_eq!(moved(), Ok(()));
+    let made = info(1).unwrap();
+    assert_eq!((made.n_dom, cpus(), info(0).unwrap().n_dom), (1, 2, 2));
+    assert_eq!(pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_DESTROY, 1, 0), Err(Errno::EBUSY));
+    assert_eq!(pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_RMCPU, 1, 1), Err(Errno::EBUSY));
+    assert!(pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN, 0, 0).is_ok());
+    assert!(pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_RMCPU, 1, any).is_ok());
+    assert!(pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_DESTROY, 1, 0).is_ok());
+    assert_eq!(info(1), Err(Errno::ENOENT));
+    assert_eq!(pool(&bed, 99, 0, 0), Err(Errno::ENOSYS));
+}
+
+#[test]
+fn a_pools_scheduler_has_a_rate_limit() {
+    let bed = Testbed::new();
+    let sched = |cmd, sched_id, cpupool_id, limit| {
+        let parameters = [limit, 0, 0];
+        let request = SchedulerOp { sched_id, cpupool_id, cmd, parameters, ..Default::default() };
+        op(&bed, abi::XEN_SYSCTL_SCHEDULER_OP, &request).map(|reply| reply.parameters[0])
     };
-    assert!(sched(6, 0).is_ok());
-    assert_eq!(sched(5, 0), Err(Errno::EINVAL));
-    assert_eq!(sched(6, 1), Err(Errno::ESRCH));
+    let (get, put) = (abi::XEN_SYSCTL_SCHEDOP_GETINFO, abi::XEN_SYSCTL_SCHEDOP_PUTINFO);
+    assert_eq!(sched(get, 6, 0, 7), Ok(0));
+    assert_eq!(sched(put, 6, 0, 2_000), Ok(2_000));
+    assert_eq!(sched(get, 6, 0, 7), Ok(2_000));
+    assert_eq!(sched(put, 6, 0, 99), Err(Errno::EINVAL));
+    assert_eq!(sched(put, 6, 0, 500_001), Err(Errno::EINVAL));
+    assert_eq!(sched(put, 6, 0, 0), Ok(0), "none is as good as any");
+    assert_eq!(sched(2, 6, 0, 0), Err(Errno::EINVAL));
+    assert_eq!(sched(get, 5, 0, 0), Err(Errno::EINVAL));
+    assert_eq!(sched(get, 6, 1, 0), Err(Errno::ESRCH));
 }
 
 #[test]
