@@ -14,6 +14,7 @@ pub mod features;
 pub mod grant_table;
 pub mod hvm;
 pub mod hypercall;
+pub mod hypfs;
 pub mod ids;
 pub mod io;
 pub mod layout;

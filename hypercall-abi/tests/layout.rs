@@ -8,8 +8,8 @@
 use hypercall_abi::io::{blkif, console, netif, ring, xs_wire};
 use hypercall_abi::layout::{Layout, Wire};
 use hypercall_abi::{
-    arch_arm, domctl, event_channel, grant_table, hvm, memory, multicall, physdev, platform, sched,
-    shared_info, sysctl, vcpu, version,
+    arch_arm, domctl, event_channel, grant_table, hvm, hypfs, memory, multicall, physdev, platform,
+    sched, shared_info, sysctl, vcpu, version,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 
 const COMPILER: &str = "aarch64-linux-gnu-gcc";
 
-const HEADERS: [&str; 18] = [
+const HEADERS: [&str; 19] = [
     "xen.h",
     "domctl.h",
     "event_channel.h",
@@ -27,6 +27,7 @@ const HEADERS: [&str; 18] = [
     "grant_table.h",
     "hvm/hvm_op.h",
     "hvm/params.h",
+    "hypfs.h",
     "memory.h",
     "physdev.h",
     "platform.h",
@@ -60,6 +61,7 @@ const LAYOUTS: &[Layout] = layouts! {
         GnttabQuerySize GnttabSetVersion GnttabSetupTable GnttabSwapGrantRef GnttabTransfer
         GnttabUnmapAndReplace GnttabUnmapGrantRef GrantEntryV1;
     hvm: HvmParam;
+    hypfs: Direntry;
     memory: AcquireResource AddToPhysmap AddToPhysmapBatch MemoryDomain MemoryReservation PodTarget
         RemoveFromPhysmap VnumaTopologyInfo;
     multicall: MulticallEntry;
@@ -77,7 +79,7 @@ const LAYOUTS: &[Layout] = layouts! {
 };
 
 /// Numbers with a macro of another name.
-const RENAMED: [(&str, &str); 16] = [
+const RENAMED: [(&str, &str); 19] = [
     ("CAPABILITIES_INFO_LEN", "XEN_CAPABILITIES_INFO_LEN"),
     ("CHANGESET_INFO_LEN", "XEN_CHANGESET_INFO_LEN"),
     ("ENTRIES_OFFSET", "offsetof(struct blkif_sring, ring)"),
@@ -92,6 +94,9 @@ const RENAMED: [(&str, &str); 16] = [
     ("PAYLOAD", "sizeof(((struct xen_domctl *)0)->u)"),
     ("PSCI_0_1_CPU_OFF", "PSCI_cpu_off"),
     ("PSCI_0_1_CPU_ON", "PSCI_cpu_on"),
+    ("XEN_HYPFS_NAME_OFFSET", "offsetof(struct xen_hypfs_dirlistentry, name)"),
+    ("XEN_HYPFS_OP_GET_VERSION", "XEN_HYPFS_OP_get_version"),
+    ("XEN_HYPFS_OP_READ", "XEN_HYPFS_OP_read"),
     ("XENCONS_IN_SIZE", "sizeof(((struct xencons_interface *)0)->in)"),
     ("XENCONS_OUT_SIZE", "sizeof(((struct xencons_interface *)0)->out)"),
 ];

@@ -36,6 +36,35 @@ pub struct LogLevels {
     pub limited: LevelFilter,
 }
 
+/// The names of the levels (`docs/misc/xen-command-line` of Xen), from silence to everything.
+const LEVELS: [(&str, LevelFilter); 6] = [
+    ("none", LevelFilter::Off),
+    ("error", LevelFilter::Error),
+    ("warning", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+    ("all", LevelFilter::Trace),
+];
+
+impl LogLevels {
+    /// Reads `LEVEL` or `LEVEL/LEVEL`; the error is what is wrong with it, as a clause.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (always, limited) = text.split_once('/').unwrap_or((text, text));
+        let (always, limited) = (one_of(always, &LEVELS)?, one_of(limited, &LEVELS)?);
+        Ok(Self { always, limited: limited.max(always) })
+    }
+}
+
+impl core::fmt::Display for LogLevels {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let name = |wanted: LevelFilter| {
+            let known = LEVELS.iter().find(|(_, level)| *level == wanted);
+            known.map_or("none", |(name, _)| *name)
+        };
+        write!(f, "{}/{}", name(self.always), name(self.limited))
+    }
+}
+
 /// The character that switches the console's input between Dom0 and the hypervisor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ConsoleSwitch {
@@ -140,8 +169,8 @@ impl Options {
             "dtuart" => self.dtuart = Some(needed(value)?.to_string()),
             "conswitch" => self.console_switch = console_switch(needed(value)?)?,
             "conring_size" => self.console_ring_size = Some(size::bytes(needed(value)?)?),
-            "loglvl" => self.log_level = levels(needed(value)?)?,
-            "guest_loglvl" => self.guest_log_level = levels(needed(value)?)?,
+            "loglvl" => self.log_level = LogLevels::parse(needed(value)?)?,
+            "guest_loglvl" => self.guest_log_level = LogLevels::parse(needed(value)?)?,
             "vwfi" => {
                 self.vwfi_native = one_of(needed(value)?, &[("native", true), ("trap", false)])?;
             }
@@ -227,24 +256,6 @@ fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
     }
     let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
     Err(format!("is none of {}", names.join(", ")))
-}
-
-fn levels(text: &str) -> Result<LogLevels, String> {
-    let (always, limited) = text.split_once('/').unwrap_or((text, text));
-    let (always, limited) = (level(always)?, level(limited)?);
-    Ok(LogLevels { always, limited: limited.max(always) })
-}
-
-fn level(text: &str) -> Result<LevelFilter, String> {
-    const LEVELS: [(&str, LevelFilter); 6] = [
-        ("none", LevelFilter::Off),
-        ("error", LevelFilter::Error),
-        ("warning", LevelFilter::Warn),
-        ("info", LevelFilter::Info),
-        ("debug", LevelFilter::Debug),
-        ("all", LevelFilter::Trace),
-    ];
-    one_of(text, &LEVELS)
 }
 
 /// Takes a letter and perhaps an `x`, which leaves input to the hypervisor at first.

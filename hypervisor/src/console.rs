@@ -1,7 +1,7 @@
 //! The console: what is printed goes to the serial port and to the message buffer; what is typed
 //! goes to Dom0, or, after Ctrl-A three times (`conswitch=`), to the debug keys.
 
-use crate::command_line::Options;
+use crate::command_line::{LogLevels, Options};
 use crate::lock::Lock;
 use crate::machine::Machine;
 use core::fmt::{self, Write};
@@ -51,9 +51,20 @@ struct Typed {
     switch: Option<u8>,
 }
 
+/// Which lines are shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Shown {
+    /// Of the hypervisor's own.
+    pub own: LogLevels,
+    /// Of those about guests.
+    pub guests: LogLevels,
+}
+
 /// The serial console and the message buffer.
 #[derive(Debug)]
 pub struct Console {
+    /// Which lines are shown (`loglvl=`, `guest_loglvl=`, `xl set-parameters`).
+    pub levels: Lock<Shown>,
     ring: Lock<ConsoleRing>,
     typed: Lock<Typed>,
     /// Whether the hypervisor's own lines go to the serial port too.
@@ -67,6 +78,7 @@ impl Console {
         let size = wanted.clamp(SMALLEST_RING, LARGEST_RING).next_power_of_two();
         let switch = options.console_switch;
         Self {
+            levels: Lock::new(Shown { own: options.log_level, guests: options.guest_log_level }),
             ring: Lock::new(ConsoleRing::new(to_index(size))),
             typed: Lock::new(Typed {
                 bytes: arrayvec::ArrayVec::new(),

@@ -9,12 +9,15 @@ pub mod domctl;
 pub mod event_channel;
 pub mod grant_table;
 pub mod hvm;
+pub mod hypfs;
 pub mod memory;
 pub mod multicall;
 pub mod physdev;
 pub mod platform;
 pub mod sched;
 pub mod sysctl;
+#[cfg(test)]
+mod table;
 pub mod vcpu;
 pub mod version;
 pub mod vm_assist;
@@ -133,6 +136,7 @@ pub fn dispatch(caller: &Caller<'_>, number: u64, arguments: &Arguments) -> Outc
         numbers::HVM_OP => hvm::handle(caller, arguments),
         numbers::VM_ASSIST => vm_assist::handle(caller, arguments),
         numbers::PHYSDEV_OP => physdev::handle(caller, arguments),
+        numbers::HYPFS_OP => hypfs::handle(caller, arguments),
         numbers::MULTICALL => multicall::handle(caller, arguments),
         numbers::PLATFORM_OP => platform::handle(caller, arguments),
         numbers::DOMCTL => domctl::handle(caller, arguments),

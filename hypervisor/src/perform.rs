@@ -281,7 +281,7 @@ impl Hypervisor {
     /// Prints a line about what a guest did wrong (`guest_loglvl=`); where such lines are limited, not
     /// when it did too much wrong lately.
     pub fn warn(&self, domain: &Domain, line: core::fmt::Arguments<'_>) {
-        let shown = self.host.options.guest_log_level;
+        let shown = self.console.levels.lock().guests;
         let now = self.machine.now();
         let limited = || shown.limited >= Level::Warn && domain.complaints.lock().allow(now);
         if shown.always >= Level::Warn || limited() {
@@ -291,7 +291,7 @@ impl Hypervisor {
 
     /// Prints one line on the console, if such lines are wanted (`loglvl=`).
     pub fn print(&self, line: core::fmt::Arguments<'_>) {
-        if self.host.options.log_level.always >= Level::Info {
+        if self.console.levels.lock().own.always >= Level::Info {
             self.console.print(&self.machine, line);
         }
     }

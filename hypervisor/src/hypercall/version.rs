@@ -12,15 +12,20 @@ use hypercall_abi::version::{
     EXTRAVERSION_LEN, FeatureInfo, PlatformParameters, VarbufHeader,
 };
 
-const MAJOR: u64 = 4;
+/// The major version.
+pub const MAJOR: u32 = 4;
 /// The minor version of Xen 4 whose interface this is; tools and kernels go by it.
 pub const MINOR: u32 = 20;
-const EXTRA_VERSION: &str = concat!(".0-domus-", env!("CARGO_PKG_VERSION"));
+/// What follows the numbers: whose hypervisor this is.
+pub const EXTRA_VERSION: &str = concat!(".0-domus-", env!("CARGO_PKG_VERSION"));
 /// Guests run in AArch64; the trailing space is Xen's.
 const CAPABILITIES: &str = "xen-3.0-aarch64 ";
-const CHANGESET: &str = concat!("domus ", env!("CARGO_PKG_VERSION"));
-const COMPILER: &str = concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"));
-const COMPILE_BY: &str = "domus";
+/// What it was built from.
+pub const CHANGESET: &str = concat!("domus ", env!("CARGO_PKG_VERSION"));
+/// What it was built with.
+pub const COMPILER: &str = concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"));
+/// Who built it.
+pub const COMPILE_BY: &str = "domus";
 const PAGE_SIZE: u64 = 4096;
 /// What a domain reads that is not to know.
 const DENIED: &str = "<denied>";
@@ -29,7 +34,7 @@ const DENIED: &str = "<denied>";
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [command, argument, ..] = *arguments;
     let result = match word(command) {
-        abi::XENVER_VERSION => Ok(MAJOR << 16 | u64::from(MINOR)),
+        abi::XENVER_VERSION => Ok(u64::from(MAJOR << 16 | MINOR)),
         abi::XENVER_EXTRAVERSION => text::<EXTRAVERSION_LEN>(caller, argument, EXTRA_VERSION),
         abi::XENVER_COMPILE_INFO => compile_info(caller, argument),
         abi::XENVER_CAPABILITIES => text::<CAPABILITIES_INFO_LEN>(caller, argument, CAPABILITIES),
