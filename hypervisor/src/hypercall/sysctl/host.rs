@@ -9,8 +9,8 @@ use hypercall_abi::sysctl::{
     XEN_SYSCTL_PHYSCAP_GNTTAB_V1, XEN_SYSCTL_PHYSCAP_HAP, XEN_SYSCTL_PHYSCAP_HVM,
 };
 
-/// Distance of a node to itself, as firmware tables give it.
-const LOCAL_DISTANCE: u32 = 10;
+/// Distance of the one node to itself, as Xen has it where it knows nothing of nodes.
+const LOCAL_DISTANCE: u32 = 20;
 
 fn processors(request: &Request<'_>) -> u32 {
     u32::try_from(request.caller.hv.processors.len()).unwrap_or(u32::MAX)
@@ -22,7 +22,7 @@ pub(super) fn physinfo(request: &mut Request<'_>) -> Result<(), Errno> {
     let count = processors(request);
     let mut info = PhysInfo {
         threads_per_core: 1,
-        cores_per_socket: 1,
+        cores_per_socket: online,
         nr_cpus: online,
         max_cpu_id: count.saturating_sub(1),
         nr_nodes: 1,
