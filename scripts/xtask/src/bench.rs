@@ -96,7 +96,7 @@ fn measure(hypervisor: Hypervisor, tools: Tools, kernel: &Path) -> Result<Measur
 fn first_instruction(machine: &Machine, kernel: &Path) -> Result<u64> {
     say("booting to Dom0's first instruction");
     let mut command = Command::new("qemu-system-aarch64");
-    qemu::board(&mut command, machine.args.cpus, machine.args.memory);
+    qemu::board(&mut command, &machine.args.cpu, machine.args.cpus, machine.args.memory);
     command.args(["-icount", "shift=0,sleep=off", "-nic", "none"]);
     command.arg("-kernel").arg(&machine.hypervisor);
     command.args(["-append", &machine.args.hypervisor_line()]);

@@ -82,6 +82,15 @@ impl Session {
         Ok(())
     }
 
+    /// Ends whatever Dom0's shell does, and waits for its prompt.
+    pub(crate) fn interrupt(&mut self) -> Result<()> {
+        self.serial.send("\u{3}")?;
+        // Ends a command's lines, should the shell still read them.
+        self.serial.send("\n\necho BA''CK\n")?;
+        self.serial.expect("BACK\n", Duration::from_secs(60))?;
+        Ok(())
+    }
+
     /// Types text, as it is.
     pub(crate) fn send(&mut self, text: &str) -> Result<()> {
         self.serial.send(text)

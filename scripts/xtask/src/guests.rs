@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::compile::{self, Built};
 use crate::image;
-use crate::machine::{Hypervisor, MachineArgs};
+use crate::machine::{Hypervisor, MachineArgs, USUAL_CPU};
 use crate::process::dist;
 use crate::qemu;
 use crate::serial::Serial;
@@ -78,7 +78,7 @@ fn all(hypervisor: Hypervisor) -> Result<Vec<Guest>> {
             }
             compile::hypervisor()?
         }
-        Hypervisor::Xen => image::base()?.xen,
+        Hypervisor::Xen => image::base(&[])?.xen,
     };
     for kernel in build("test-guests", &Built::Programs)? {
         let shapes = SHAPES.iter().find(|(name, _)| *name == kernel.name);
@@ -112,7 +112,7 @@ fn raw(elf: &Path) -> Result<Kernel> {
 
 fn play_one(guest: &Guest, hypervisor: Hypervisor) -> Result<()> {
     let mut command = Command::new("qemu-system-aarch64");
-    qemu::board(&mut command, guest.cpus, 1024);
+    qemu::board(&mut command, USUAL_CPU, guest.cpus, 1024);
     command.args(["-nic", "none", "-semihosting-config", "enable=on,target=native"]);
     match &guest.place {
         Place::Bare(image) => {

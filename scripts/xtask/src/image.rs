@@ -20,13 +20,21 @@ pub(crate) struct Dom0Image {
     pub(crate) xen: PathBuf,
 }
 
-/// Makes the base image unless one of the same recipe is there.
-pub(crate) fn base() -> Result<Dom0Image> {
+/// Makes the base image, and what else is asked for on it, unless one of the same recipe is there.
+pub(crate) fn base(extra: &[String]) -> Result<Dom0Image> {
     let recipe = root().join("scripts/rootfs");
-    let here = cache().join(format!("rootfs-{:016x}", recipe_hash(&recipe)?));
+    let mut name = format!("rootfs-{:016x}", recipe_hash(&recipe, extra)?);
+    for part in extra {
+        if !recipe.join("extra").join(part).is_file() {
+            bail!("there is no {part} in scripts/rootfs/extra");
+        }
+        name.push('-');
+        name.push_str(part);
+    }
+    let here = cache().join(name);
     if !here.join("complete").exists() {
         say("making Dom0's image (once; kept in target/cache)");
-        run(Command::new(recipe.join("make")).arg(&here))?;
+        run(Command::new(recipe.join("make")).arg(&here).args(extra))?;
         fs::write(here.join("complete"), "")?;
     }
     Ok(Dom0Image {
@@ -38,8 +46,8 @@ pub(crate) fn base() -> Result<Dom0Image> {
 }
 
 /// Makes the image with our toolstack in /usr/sbin and our hotplug scripts in /etc/xen/scripts.
-pub(crate) fn with_toolstack() -> Result<Dom0Image> {
-    let base = base()?;
+pub(crate) fn with_toolstack(extra: &[String]) -> Result<Dom0Image> {
+    let base = base(extra)?;
     let mut files = Vec::new();
     for binary in compile::toolstack()? {
         let to = format!("/usr/sbin/{}", file_name(&binary)?);
@@ -110,16 +118,20 @@ fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Sums up everything under the recipe's directory, documentation aside.
-fn recipe_hash(directory: &Path) -> Result<u64> {
+/// Sums up everything under the recipe's directory, documentation and what is not asked for aside.
+fn recipe_hash(directory: &Path, extra: &[String]) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
     hash_tree(directory, &mut hasher)?;
+    for part in extra {
+        fs::read(directory.join("extra").join(part))?.hash(&mut hasher);
+    }
     Ok(hasher.finish())
 }
 
 fn hash_tree(directory: &Path, hasher: &mut DefaultHasher) -> Result<()> {
     for path in listed(directory)? {
-        if path.extension().is_some_and(|extension| extension == "md") {
+        let documentation = path.extension().is_some_and(|extension| extension == "md");
+        if documentation || path.ends_with("extra") {
             continue;
         }
         file_name(&path)?.hash(hasher);
@@ -137,13 +149,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_recipes_documentation_does_not_change_what_is_made() {
+    fn what_is_not_asked_for_does_not_change_what_is_made() {
         let recipe = tempfile::tempdir().unwrap();
         fs::write(recipe.path().join("make"), "one").unwrap();
-        let first = recipe_hash(recipe.path()).unwrap();
+        let sum = |extra: &[String]| recipe_hash(recipe.path(), extra).unwrap();
+        let first = sum(&[]);
         fs::write(recipe.path().join("README.md"), "words").unwrap();
-        assert_eq!(recipe_hash(recipe.path()).unwrap(), first);
+        fs::create_dir(recipe.path().join("extra")).unwrap();
+        fs::write(recipe.path().join("extra/more"), "more").unwrap();
+        assert_eq!(sum(&[]), first);
+        assert_ne!(sum(&[String::from("more")]), first);
         fs::write(recipe.path().join("make"), "two").unwrap();
-        assert_ne!(recipe_hash(recipe.path()).unwrap(), first);
+        assert_ne!(sum(&[]), first);
     }
 }

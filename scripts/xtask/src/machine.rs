@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use crate::{compile, image};
 
+/// The kind of the physical CPUs when nothing else is asked for.
+pub(crate) const USUAL_CPU: &str = "cortex-a72";
+
 /// Which hypervisor runs below Dom0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Hypervisor {
@@ -48,6 +51,9 @@ pub(crate) struct MachineArgs {
     /// Physical CPUs
     #[arg(long, default_value_t = 2)]
     pub(crate) cpus: u32,
+    /// The kind of the physical CPUs, as QEMU calls it
+    #[arg(long, default_value = USUAL_CPU)]
+    pub(crate) cpu: String,
     /// Memory of the machine, in MiB
     #[arg(long, default_value_t = 2048)]
     pub(crate) memory: u32,
@@ -57,6 +63,9 @@ pub(crate) struct MachineArgs {
     /// Dom0's memory, in MiB
     #[arg(long, default_value_t = 768)]
     pub(crate) dom0_memory: u32,
+    /// What Dom0's disk has besides the usual: a name in scripts/rootfs/extra; may be repeated
+    #[arg(long)]
+    pub(crate) extra: Vec<String>,
     /// Counts instructions instead of nanoseconds: slower to watch, the same every time
     #[arg(long)]
     pub(crate) icount: bool,
@@ -85,9 +94,11 @@ impl Default for MachineArgs {
             tools: Tools::Domus,
             boot: Boot::Modules,
             cpus: 2,
+            cpu: String::from(USUAL_CPU),
             memory: 2048,
             vcpus: 1,
             dom0_memory: 768,
+            extra: Vec::new(),
             icount: false,
             append: String::new(),
             dom0_append: String::new(),
@@ -100,9 +111,32 @@ impl MachineArgs {
     /// Changes one property, given as a scenario writes it: `vcpus=4`.
     pub(crate) fn set(&mut self, property: &str) -> Result<()> {
         let (name, value) = property.split_once('=').context("expected NAME=VALUE")?;
-        if name == "boot" {
-            self.boot = Boot::from_str(value, false).map_err(anyhow::Error::msg)?;
-            return Ok(());
+        match name {
+            "boot" => {
+                self.boot = Boot::from_str(value, false).map_err(anyhow::Error::msg)?;
+                return Ok(());
+            }
+            "tools" => {
+                self.tools = Tools::from_str(value, false).map_err(anyhow::Error::msg)?;
+                return Ok(());
+            }
+            "append" => {
+                self.append = with_more(std::mem::take(&mut self.append), value);
+                return Ok(());
+            }
+            "dom0_append" => {
+                self.dom0_append = with_more(std::mem::take(&mut self.dom0_append), value);
+                return Ok(());
+            }
+            "extra" => {
+                self.extra = value.split(',').map(str::to_owned).collect();
+                return Ok(());
+            }
+            "cpu" => {
+                value.clone_into(&mut self.cpu);
+                return Ok(());
+            }
+            _ => {}
         }
         let number = || value.parse::<u32>().with_context(|| format!("{name}: not a number"));
         match name {
@@ -110,7 +144,9 @@ impl MachineArgs {
             "vcpus" => self.vcpus = number()?,
             "memory" => self.memory = number()?,
             "dom0_memory" => self.dom0_memory = number()?,
-            _ => bail!("unknown property {name}: boot, cpus, vcpus, memory or dom0_memory"),
+            _ => bail!(
+                "unknown property {name}: append, boot, cpu, cpus, dom0_append, dom0_memory, extra, memory, tools or vcpus"
+            ),
         }
         Ok(())
     }
@@ -118,8 +154,8 @@ impl MachineArgs {
     /// Builds what the machine needs.
     pub(crate) fn prepare(self) -> Result<Machine> {
         let dom0 = match self.tools {
-            Tools::Domus => image::with_toolstack()?,
-            Tools::Debian => image::base()?,
+            Tools::Domus => image::with_toolstack(&self.extra)?,
+            Tools::Debian => image::base(&self.extra)?,
         };
         let hypervisor = match self.hypervisor {
             Hypervisor::Domus => compile::hypervisor()?,
@@ -147,9 +183,22 @@ impl MachineArgs {
     }
 }
 
+impl Machine {
+    /// Takes another shape, and makes what it boots from anew if that is something else.
+    pub(crate) fn reshaped(self, args: MachineArgs) -> Result<Self> {
+        if (args.tools, &args.extra) == (self.args.tools, &self.args.extra) {
+            Ok(Self { args, ..self })
+        } else {
+            args.prepare()
+        }
+    }
+}
+
 fn with_more(mut line: String, more: &str) -> String {
     if !more.is_empty() {
-        line.push(' ');
+        if !line.is_empty() {
+            line.push(' ');
+        }
         line.push_str(more);
     }
     line

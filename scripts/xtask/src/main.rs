@@ -107,7 +107,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Build => compile::everything(),
-        Command::Image => image::with_toolstack().map(drop),
+        Command::Image => image::with_toolstack(&[]).map(drop),
         Command::Run { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::None),
         Command::Gdb { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::Waits),
         Command::Check => check::check().finish(),

@@ -43,7 +43,7 @@ pub(crate) fn interactive(machine: &Machine, debugger: Debugger) -> Result<()> {
 pub(crate) fn command(machine: &Machine) -> Result<Command> {
     let args = &machine.args;
     let mut command = Command::new("qemu-system-aarch64");
-    board(&mut command, args.cpus, args.memory);
+    board(&mut command, &args.cpu, args.cpus, args.memory);
     if args.icount {
         command.args(["-icount", "shift=0,sleep=off"]);
     }
@@ -69,8 +69,8 @@ pub(crate) fn command(machine: &Machine) -> Result<Command> {
 }
 
 /// Adds the board itself: processors and memory in MiB.
-pub(crate) fn board(command: &mut Command, cpus: u32, memory: u32) {
-    command.args(["-machine", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a72"]);
+pub(crate) fn board(command: &mut Command, cpu: &str, cpus: u32, memory: u32) {
+    command.args(["-machine", "virt,virtualization=on,gic-version=3", "-cpu", cpu]);
     command.args(["-smp", &cpus.to_string(), "-m", &format!("{memory}M")]);
     command.args(["-display", "none", "-no-reboot"]);
 }

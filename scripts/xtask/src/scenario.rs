@@ -19,6 +19,15 @@ pub(crate) struct Scenario {
     /// Its first line: what it shows.
     pub(crate) title: String,
     machine: Vec<String>,
+    /// What must pass before any item is played.
+    steps: Vec<(usize, Step)>,
+    items: Vec<Item>,
+}
+
+/// A part of a scenario that passes or fails by itself, with its own line in the results.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) name: String,
     steps: Vec<(usize, Step)>,
 }
 
@@ -31,6 +40,8 @@ enum Step {
     See(String),
     /// `unseen TEXT`: the last command's output lacks it.
     Unseen(String),
+    /// `status N`: the last command ended with this status.
+    Status(u32),
     /// `keep NAME`: remembers the last command's output.
     Keep(String),
     /// `same NAME`: the last command's output is the remembered one.
@@ -74,6 +85,7 @@ impl Scenario {
             title: title.to_owned(),
             machine: Vec::new(),
             steps: Vec::new(),
+            items: Vec::new(),
         };
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -81,17 +93,28 @@ impl Scenario {
                 continue;
             }
             let number = index + 1;
-            match line.strip_prefix("machine ") {
-                Some(words) => {
+            match line.split_once(' ') {
+                Some(("machine", words)) => {
                     scenario.machine.extend(words.split_whitespace().map(str::to_owned));
                 }
-                None => {
+                Some(("item", rest)) => {
+                    let item =
+                        Item::parse(number, rest).with_context(|| format!("line {number}"))?;
+                    scenario.items.push(item);
+                }
+                _ => {
                     let step = parse_step(line).with_context(|| format!("line {number}"))?;
-                    scenario.steps.push((number, step));
+                    let part = scenario.items.last_mut().map(|item| &mut item.steps);
+                    part.unwrap_or(&mut scenario.steps).push((number, step));
                 }
             }
         }
         Ok(scenario)
+    }
+
+    /// Returns the parts with results of their own.
+    pub(crate) fn items(&self) -> &[Item] {
+        &self.items
     }
 
     /// Returns the machine it wants, starting from the one the command line asks for.
@@ -105,6 +128,23 @@ impl Scenario {
         }
         args.icount = args.cpus == 1;
         Ok(args)
+    }
+}
+
+impl Item {
+    /// Reads what follows `item`: a name, or a command that is name and first step in one.
+    fn parse(number: usize, rest: &str) -> Result<Self> {
+        let rest = rest.trim();
+        let word = rest.split_once(' ').map_or("", |(word, _)| word);
+        if !matches!(word, "run" | "fails" | "retry") {
+            return Ok(Self { name: rest.to_owned(), steps: Vec::new() });
+        }
+        let step = parse_step(rest)?;
+        let name = match &step {
+            Step::Command { command, .. } => command.clone(),
+            _ => rest.to_owned(),
+        };
+        Ok(Self { name, steps: vec![(number, step)] })
     }
 }
 
@@ -124,6 +164,7 @@ fn parse_step(line: &str) -> Result<Step> {
         "retry" => command(How::Retried)?,
         "see" => Step::See(needs_text()?),
         "unseen" => Step::Unseen(needs_text()?),
+        "status" => Step::Status(rest.parse().context("`status` of what number?")?),
         "keep" => Step::Keep(needs_text()?),
         "same" => Step::Same(needs_text()?),
         "type" => Step::Type(needs_text()?),
@@ -139,7 +180,7 @@ fn parse_step(line: &str) -> Result<Step> {
             Step::Expect { limit, text }
         }
         _ => bail!(
-            "`{word}` is none of machine, run, fails, retry, see, unseen, keep, same, type, console, leave, expect"
+            "`{word}` is none of machine, item, run, fails, retry, status, see, unseen, keep, same, type, console, leave, expect"
         ),
     })
 }
@@ -176,10 +217,30 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// Plays all steps; an error says at which line it went wrong.
+    /// Plays the steps before the first item; an error says at which line it went wrong.
     pub(crate) fn play(&mut self, scenario: &Scenario) -> Result<()> {
-        for (line, step) in &scenario.steps {
-            self.step(step).with_context(|| format!("{}, line {line}", scenario.name))?;
+        self.steps(&scenario.name, &scenario.steps)
+    }
+
+    /// Plays an item; should it fail, Dom0's shell is at its prompt again for the next.
+    ///
+    /// The outer error is a shell that cannot be brought back.
+    pub(crate) fn play_item(&mut self, scenario: &Scenario, item: &Item) -> Result<Result<()>> {
+        let result = self.steps(&scenario.name, &item.steps);
+        if result.is_err() {
+            if self.place != "dom0" {
+                self.place = String::from("dom0");
+                // Whether it can be left shows below.
+                drop(self.session.leave_console());
+            }
+            self.session.interrupt().context("no prompt any more")?;
+        }
+        Ok(result)
+    }
+
+    fn steps(&mut self, scenario: &str, steps: &[(usize, Step)]) -> Result<()> {
+        for (line, step) in steps {
+            self.step(step).with_context(|| format!("{scenario}, line {line}"))?;
         }
         Ok(())
     }
@@ -194,6 +255,14 @@ impl<'a> Player<'a> {
                 bail!("{text:?} is in what it said:\n{}", self.last.output)
             }
             Step::See(_) | Step::Unseen(_) => Ok(()),
+            Step::Status(wanted) if *wanted != self.last.status => {
+                bail!(
+                    "it ended with status {}, not {wanted}:\n{}",
+                    self.last.status,
+                    self.last.output
+                )
+            }
+            Step::Status(_) => Ok(()),
             Step::Keep(name) => {
                 self.kept.insert(name.clone(), self.last.output.clone());
                 Ok(())
@@ -274,6 +343,18 @@ mod tests {
         assert_eq!(split_limit("sleep 3s"), (USUAL_LIMIT, String::from("sleep 3s")));
         assert_eq!(split_limit("ls -l"), (USUAL_LIMIT, String::from("ls -l")));
         assert_eq!(split_limit("5s ls"), (Duration::from_secs(5), String::from("ls")));
+    }
+
+    #[test]
+    fn items_have_steps_of_their_own_and_may_be_named_by_their_command() {
+        let text =
+            "# Lists.\nrun true\nitem run 5s xl list\nstatus 0\nitem the other\nfails false\n";
+        let scenario = Scenario::parse("lists", text).unwrap();
+        assert_eq!(scenario.steps.len(), 1);
+        let names: Vec<&str> = scenario.items().iter().map(|item| item.name.as_str()).collect();
+        assert_eq!(names, ["xl list", "the other"]);
+        assert_eq!(scenario.items[0].steps[1], (4, Step::Status(0)));
+        assert_eq!(scenario.items[1].steps.len(), 1);
     }
 
     #[test]

@@ -58,26 +58,39 @@ impl Count {
 /// Plays all scenarios, or those whose names contain one of `names`.
 pub(crate) fn play(args: &MachineArgs, names: &[String], show: Show) -> Result<Count> {
     let scenarios = chosen(names)?;
-    let mut machine = args.clone().prepare()?;
+    let mut machine = None;
     let mut count = Count::default();
     for scenario in scenarios {
         let began = Instant::now();
-        let result = play_one(&mut machine, args, &scenario, show);
+        let result = play_one(&mut machine, args, &scenario, show, &mut count);
         count.note(&format!("system {}: {}", scenario.name, scenario.title), began, &result);
     }
     Ok(count)
 }
 
 /// Gives the machine the shape one scenario wants of `args`, boots it, plays, powers off.
+///
+/// The scenario's items are counted one by one; its own result is of what is around them.
 fn play_one(
-    machine: &mut Machine,
+    machine: &mut Option<Machine>,
     args: &MachineArgs,
     scenario: &Scenario,
     show: Show,
+    count: &mut Count,
 ) -> Result<()> {
-    machine.args = scenario.machine(args.clone())?;
+    let wanted = scenario.machine(args.clone())?;
+    let machine = match machine.take() {
+        Some(other) => machine.insert(other.reshaped(wanted)?),
+        None => machine.insert(wanted.prepare()?),
+    };
     let mut session = Session::boot(machine, &format!("system-{}", scenario.name))?;
-    Player::new(&mut session, show == Show::Everything).play(scenario)?;
+    let mut player = Player::new(&mut session, show == Show::Everything);
+    player.play(scenario)?;
+    for item in scenario.items() {
+        let began = Instant::now();
+        let result = player.play_item(scenario, item)?;
+        count.note(&format!("system {}: {}", scenario.name, item.name), began, &result);
+    }
     if show == Show::Everything {
         say("powering off");
     }
@@ -87,7 +100,8 @@ fn play_one(
 /// Plays the demonstration, showing everything.
 pub(crate) fn demo(args: &MachineArgs) -> Result<()> {
     let scenario = Scenario::read(&root().join("tests/system/demo.scenario"))?;
-    play_one(&mut args.clone().prepare()?, args, &scenario, Show::Everything)?;
+    let mut count = Count::default();
+    play_one(&mut None, args, &scenario, Show::Everything, &mut count)?;
     println!(
         "demo: the guest was created, listed, pinged, read from, shut down; the machine is off"
     );
