@@ -73,6 +73,9 @@ enum Command {
         /// Prints what the commands say, not just the results
         #[arg(long)]
         show: bool,
+        /// Plays the scenarios that take long as well
+        #[arg(long)]
+        long: bool,
         /// Names, or parts of names
         names: Vec<String>,
     },
@@ -116,9 +119,9 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { tables } => bench::bench(&tables),
         Command::Size => size::size(),
         Command::Ci { names } => ci(&names),
-        Command::System { machine, show, names } => {
+        Command::System { machine, show, long, names } => {
             let show = if show { system::Show::Everything } else { system::Show::OnlyResults };
-            system::play(&machine, &names, show)?.finish()
+            system::play(&machine, &names, long, show)?.finish()
         }
         Command::Demo { machine } => system::demo(&machine),
         Command::Dom0 { machine, limit, commands } => {
@@ -142,6 +145,6 @@ fn ci(names: &[String]) -> Result<()> {
         count.add(check::test()?);
     }
     count.add(guests::play(machine::Hypervisor::Domus, names)?);
-    count.add(system::play(&MachineArgs::default(), names, system::Show::OnlyResults)?);
+    count.add(system::play(&MachineArgs::default(), names, false, system::Show::OnlyResults)?);
     count.finish()
 }

@@ -18,6 +18,8 @@ pub(crate) struct Scenario {
     pub(crate) name: String,
     /// Its first line: what it shows.
     pub(crate) title: String,
+    /// Takes long or much of the network: it is played only when it is asked for.
+    pub(crate) long: bool,
     machine: Vec<String>,
     /// What must pass before any item is played.
     steps: Vec<(usize, Step)>,
@@ -83,6 +85,7 @@ impl Scenario {
         let mut scenario = Self {
             name: name.to_owned(),
             title: title.to_owned(),
+            long: false,
             machine: Vec::new(),
             steps: Vec::new(),
             items: Vec::new(),
@@ -94,6 +97,7 @@ impl Scenario {
             }
             let number = index + 1;
             match line.split_once(' ') {
+                None if line == "long" => scenario.long = true,
                 Some(("machine", words)) => {
                     scenario.machine.extend(words.split_whitespace().map(str::to_owned));
                 }
@@ -180,7 +184,7 @@ fn parse_step(line: &str) -> Result<Step> {
             Step::Expect { limit, text }
         }
         _ => bail!(
-            "`{word}` is none of machine, item, run, fails, retry, status, see, unseen, keep, same, type, console, leave, expect"
+            "`{word}` is none of long, machine, item, run, fails, retry, status, see, unseen, keep, same, type, console, leave, expect"
         ),
     })
 }

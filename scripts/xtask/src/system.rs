@@ -55,9 +55,9 @@ impl Count {
     }
 }
 
-/// Plays all scenarios, or those whose names contain one of `names`.
-pub(crate) fn play(args: &MachineArgs, names: &[String], show: Show) -> Result<Count> {
-    let scenarios = chosen(names)?;
+/// Plays all scenarios, or those whose names contain one of `names`; the long ones if `long` or named.
+pub(crate) fn play(args: &MachineArgs, names: &[String], long: bool, show: Show) -> Result<Count> {
+    let scenarios = chosen(names, long)?;
     let mut machine = None;
     let mut count = Count::default();
     for scenario in scenarios {
@@ -108,7 +108,7 @@ pub(crate) fn demo(args: &MachineArgs) -> Result<()> {
     Ok(())
 }
 
-fn chosen(names: &[String]) -> Result<Vec<Scenario>> {
+fn chosen(names: &[String], long: bool) -> Result<Vec<Scenario>> {
     let directory = root().join("tests/system");
     let mut paths = Vec::new();
     for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
@@ -121,7 +121,9 @@ fn chosen(names: &[String]) -> Result<Vec<Scenario>> {
     let mut scenarios = Vec::new();
     for path in paths {
         let scenario = Scenario::read(&path)?;
-        if names.is_empty() || names.iter().any(|name| scenario.name.contains(name.as_str())) {
+        if names.is_empty() && (long || !scenario.long)
+            || names.iter().any(|name| scenario.name.contains(name.as_str()))
+        {
             scenarios.push(scenario);
         }
     }
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn every_scenario_of_the_tree_can_be_read() {
-        for scenario in chosen(&[]).unwrap() {
+        for scenario in chosen(&[], true).unwrap() {
             scenario.machine(MachineArgs::default()).unwrap();
         }
     }

@@ -22,7 +22,7 @@ type Costs = Vec<(String, u64)>;
 pub(super) fn bench() -> Result<()> {
     let kernel = kernel("operations")?;
     let ours = measure(Hypervisor::Domus, &compile::hypervisor()?, &kernel)?;
-    let xen = measure(Hypervisor::Xen, &image::base()?.xen, &kernel)?;
+    let xen = measure(Hypervisor::Xen, &image::base(&[])?.xen, &kernel)?;
     head();
     for (name, cost) in &ours {
         let other = xen.iter().find(|(other, _)| other == name);
@@ -39,7 +39,7 @@ fn measure(hypervisor: Hypervisor, image: &Path, kernel: &Path) -> Result<Costs>
     let args =
         MachineArgs { hypervisor, vcpus: 2, cpus: 1, dom0_memory: 256, ..Default::default() };
     let mut command = Command::new("qemu-system-aarch64");
-    qemu::board(&mut command, args.cpus, 1024);
+    qemu::board(&mut command, &args.cpu, args.cpus, 1024);
     command.args(["-icount", "shift=0,sleep=off", "-nic", "none"]);
     command.arg("-kernel").arg(image).args(["-append", &args.hypervisor_line()]);
     // Without a line for Dom0, Xen would take its own for it.
