@@ -28,6 +28,8 @@ const EVENTS: Token = Token(1);
 const STOP: Token = Token(2);
 const HANG_UP: Token = Token(3);
 const FIRST_CONSOLE: usize = 16;
+/// How often a xenstored that went away is looked for.
+const STORE_RETRY: Duration = Duration::from_millis(200);
 /// How long the terminal of a domain that ended stays for its readers.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -57,7 +59,10 @@ pub(crate) struct Service {
     settings: Settings,
     log: Log,
     store: Client,
-    _store_events: OwnedFd,
+    /// Tells of the store's events, for the connection of this generation.
+    store_events: (OwnedFd, u64),
+    /// No xenstored answers; consoles are served all the same.
+    store_is_gone: bool,
     devices: Devices,
     poll: Poll,
     stop: UnixStream,
@@ -81,6 +86,7 @@ impl Service {
     /// Connects to everything.
     pub(crate) fn new(settings: Settings, log: Log) -> anyhow::Result<Self> {
         let store = Client::connect()?;
+        store.set_patience(Duration::ZERO);
         let devices = Devices {
             events: EventChannels::open()?,
             grants: GrantDevice::open().ok(),
@@ -108,8 +114,9 @@ impl Service {
         Ok(Self {
             settings,
             log,
+            store_events: (store_events, store.generation()),
+            store_is_gone: false,
             store,
-            _store_events: store_events,
             devices,
             poll,
             stop,
@@ -128,7 +135,11 @@ impl Service {
         self.take_log();
         loop {
             self.take_watch_events()?;
-            let wait = self.take_turns();
+            self.follow_store()?;
+            let mut wait = self.take_turns();
+            if self.store_is_gone {
+                wait = Some(wait.unwrap_or(STORE_RETRY).min(STORE_RETRY));
+            }
             match self.poll.poll(&mut events, wait) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => {
                     return Err(error).context("cannot wait for events");
@@ -187,12 +198,38 @@ impl Service {
     }
 
     fn take_watch_events(&mut self) -> anyhow::Result<()> {
-        while let Some(event) = self.store.next_event(Some(Duration::ZERO))? {
+        loop {
+            let event = match self.store.next_event(Some(Duration::ZERO)) {
+                Ok(event) => event,
+                Err(xenstore::client::Error::Connection(error)) => {
+                    if !std::mem::replace(&mut self.store_is_gone, true) {
+                        self.log.line(format_args!("xenstored is gone: {error}"));
+                    }
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            self.store_is_gone = false;
+            let Some(event) = event else { return Ok(()) };
             if event.token == "domains" {
                 self.list_domains();
             } else if let Ok(domain) = event.token.parse() {
                 self.refresh(DomId(domain));
             }
+        }
+    }
+
+    /// Waits for another xenstored's events where one took the place of the last.
+    fn follow_store(&mut self) -> anyhow::Result<()> {
+        while self.store_events.1 != self.store.generation() {
+            let descriptor = self.store_events.0.as_raw_fd();
+            self.poll.registry().deregister(&mut SourceFd(&descriptor))?;
+            self.store_events = (self.store.event_fd()?, self.store.generation());
+            let descriptor = self.store_events.0.as_raw_fd();
+            self.poll.registry().register(&mut SourceFd(&descriptor), STORE, Interest::READABLE)?;
+            self.log.line("xenstored was started again");
+            // What came before the new descriptor was watched makes it readable no more.
+            self.take_watch_events()?;
         }
         Ok(())
     }

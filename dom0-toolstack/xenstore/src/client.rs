@@ -3,6 +3,9 @@
 //! [`Store`] has the operations on nodes; [`Client`] offers them outside and [`Transaction`]
 //! inside a transaction. Watch events that arrive among replies are kept for
 //! [`Client::next_event`].
+//!
+//! A daemon that is started again is connected to again, with all watches; each fires once more,
+//! since something may have changed meanwhile, and a transaction is tried again.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,7 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -22,6 +25,11 @@ use crate::wire::{Decoder, Failure, Kind, Message, PAYLOAD_MAX};
 pub const SOCKET_PATH: &str = "/var/run/xenstored/socket";
 /// The kernel's connection to the store.
 pub const KERNEL_PATH: &str = "/dev/xen/xenbus";
+
+/// How long a daemon may take to be there again, where nothing else is said.
+const RETURNS_WITHIN: Duration = Duration::from_secs(20);
+/// How often one request is sent again: one that kills daemons must not kill them for ever.
+const RESENDS: u32 = 3;
 
 /// Why a request had no result.
 #[derive(Debug, thiserror::Error)]
@@ -245,7 +253,9 @@ impl Client {
     /// [`Error::Unreachable`].
     pub fn connect_to(path: &Path) -> Result<Self> {
         let stream = UnixStream::connect(path).map_err(|source| unreachable(path, source))?;
-        Ok(Self::from_stream(stream))
+        let client = Self::from_stream(stream);
+        client.channel.borrow_mut().socket = Some(path.to_owned());
+        Ok(client)
     }
 
     /// Opens the kernel's connection.
@@ -262,6 +272,12 @@ impl Client {
         Ok(Self::from_fd(file.into()))
     }
 
+    /// Sets how long a daemon that went away is waited for; while none is there, each request and
+    /// each look for events fails and tries to connect once.
+    pub fn set_patience(&self, patience: Duration) {
+        self.channel.borrow_mut().patience = patience;
+    }
+
     /// Speaks over a socket that is connected already.
     pub fn from_stream(stream: UnixStream) -> Self {
         Self::from_fd(stream.into())
@@ -274,6 +290,10 @@ impl Client {
                 decoder: Decoder::default(),
                 events: VecDeque::new(),
                 next_request: 0,
+                socket: None,
+                watches: Vec::new(),
+                generation: 0,
+                patience: RETURNS_WITHIN,
             }),
         }
     }
@@ -292,7 +312,11 @@ impl Client {
     ) -> std::result::Result<T, E> {
         loop {
             let transaction = self.start_transaction()?;
-            let value = body(&transaction)?;
+            let value = match body(&transaction) {
+                // Its failure may only be that its transaction went with its daemon.
+                Err(_) if transaction.generation != self.generation() => continue,
+                outcome => outcome?,
+            };
             match transaction.commit() {
                 Ok(()) => return Ok(value),
                 Err(error) if error.failure() == Some(Failure::EAGAIN) => {}
@@ -309,7 +333,14 @@ impl Client {
     pub fn start_transaction(&self) -> Result<Transaction<'_>> {
         let reply = self.ask(Kind::TransactionStart, 0, b"\0")?;
         let id = number(&reply).ok_or(Error::Protocol("a transaction without a number"))?;
-        Ok(Transaction { client: self, id, open: true })
+        Ok(Transaction { client: self, id, open: true, generation: self.generation() })
+    }
+
+    /// Returns how often a daemon that went away was connected to again.
+    ///
+    /// A descriptor of [`Client::event_fd`] is of one such connection and no other.
+    pub fn generation(&self) -> u64 {
+        self.channel.borrow().generation
     }
 
     /// Watches a path and all below it; an event for the path itself arrives at once.
@@ -318,7 +349,9 @@ impl Client {
     ///
     /// EEXIST where this path and token are watched already.
     pub fn watch(&self, path: &str, token: &str) -> Result<()> {
-        self.ask(Kind::Watch, 0, &strings(&[path, token])).map(drop)
+        self.ask(Kind::Watch, 0, &strings(&[path, token]))?;
+        self.channel.borrow_mut().watches.push((path.to_owned(), token.to_owned()));
+        Ok(())
     }
 
     /// Ends a watch; events of it that were not taken yet are dropped.
@@ -327,6 +360,9 @@ impl Client {
     ///
     /// ENOENT where it was not there.
     pub fn unwatch(&self, path: &str, token: &str) -> Result<()> {
+        let mut channel = self.channel.borrow_mut();
+        channel.watches.retain(|(known, with)| known != path || with != token);
+        drop(channel);
         self.ask(Kind::Unwatch, 0, &strings(&[path, token]))?;
         self.channel.borrow_mut().events.retain(|event| event.token != token);
         Ok(())
@@ -354,7 +390,9 @@ impl Client {
             if !channel.wait_readable(deadline)? {
                 return Ok(None);
             }
-            channel.fill()?;
+            if let Err(error) = channel.fill() {
+                channel.reconnect(error)?;
+            }
         }
     }
 
@@ -440,14 +478,19 @@ impl Client {
     fn ask(&self, kind: Kind, transaction_id: u32, payload: &[u8]) -> Result<Vec<u8>> {
         let describe = || describe(kind, payload);
         let mut channel = self.channel.borrow_mut();
-        let request_id = channel.next_request;
-        channel.next_request = request_id.wrapping_add(1);
-        let bytes =
-            Message { kind: kind.number(), request_id, transaction_id, payload: payload.to_vec() }
-                .encode()
-                .ok_or_else(|| Error::TooLong { what: describe() })?;
-        channel.file.write_all(&bytes)?;
-        let reply = channel.reply_to(request_id)?;
+        let mut resends = 0;
+        let reply = loop {
+            match channel.exchange(kind, transaction_id, payload) {
+                Err(error @ Error::Connection(_)) if resends < RESENDS => {
+                    channel.reconnect(error)?;
+                    resends += 1;
+                    if transaction_id != 0 {
+                        return Err(lost(describe()));
+                    }
+                }
+                outcome => break outcome?,
+            }
+        };
         if reply.kind == kind.number() {
             return Ok(reply.payload);
         }
@@ -466,12 +509,18 @@ impl Store for Client {
     }
 }
 
+/// A transaction that went with its daemon, as the server would say it.
+fn lost(what: String) -> Error {
+    Error::Refused { what, failure: Failure::EAGAIN }
+}
+
 /// A transaction: nobody sees its writes before [`Transaction::commit`].
 #[derive(Debug)]
 pub struct Transaction<'client> {
     client: &'client Client,
     id: u32,
     open: bool,
+    generation: u64,
 }
 
 impl Transaction<'_> {
@@ -482,7 +531,7 @@ impl Transaction<'_> {
     /// EAGAIN where others changed what this transaction touched.
     pub fn commit(mut self) -> Result<()> {
         self.open = false;
-        self.client.ask(Kind::TransactionEnd, self.id, b"T\0").map(drop)
+        self.ask(Kind::TransactionEnd, b"T\0").map(drop)
     }
 
     /// Drops all writes.
@@ -492,13 +541,21 @@ impl Transaction<'_> {
     /// The connection broke.
     pub fn abort(mut self) -> Result<()> {
         self.open = false;
-        self.client.ask(Kind::TransactionEnd, self.id, b"F\0").map(drop)
+        self.ask(Kind::TransactionEnd, b"F\0").map(drop)
+    }
+
+    fn ask(&self, kind: Kind, payload: &[u8]) -> Result<Vec<u8>> {
+        if self.generation != self.client.generation() {
+            // Another daemon may have given its number to another transaction.
+            return Err(lost(describe(kind, payload)));
+        }
+        self.client.ask(kind, self.id, payload)
     }
 }
 
 impl Store for Transaction<'_> {
     fn request(&self, kind: Kind, payload: &[u8]) -> Result<Vec<u8>> {
-        self.client.ask(kind, self.id, payload)
+        self.ask(kind, payload)
     }
 }
 
@@ -506,7 +563,7 @@ impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if self.open {
             // A connection that broke has no transaction any more, so a failure changes nothing.
-            drop(self.client.ask(Kind::TransactionEnd, self.id, b"F\0"));
+            drop(self.ask(Kind::TransactionEnd, b"F\0"));
         }
     }
 }
@@ -517,9 +574,58 @@ struct Channel {
     decoder: Decoder,
     events: VecDeque<WatchEvent>,
     next_request: u32,
+    /// Where the daemon is found again; nothing for the kernel's connection.
+    socket: Option<PathBuf>,
+    watches: Vec<(String, String)>,
+    generation: u64,
+    /// How long a daemon that went away is waited for.
+    patience: Duration,
 }
 
 impl Channel {
+    fn exchange(&mut self, kind: Kind, transaction_id: u32, payload: &[u8]) -> Result<Message> {
+        let request_id = self.next_request;
+        self.next_request = request_id.wrapping_add(1);
+        let bytes =
+            Message { kind: kind.number(), request_id, transaction_id, payload: payload.to_vec() }
+                .encode()
+                .ok_or_else(|| Error::TooLong { what: describe(kind, payload) })?;
+        self.file.write_all(&bytes)?;
+        self.reply_to(request_id)
+    }
+
+    /// Connects to the daemon that comes after one that went away, and watches what was watched.
+    ///
+    /// `error` is what tells that it went; it is returned where none comes in time.
+    fn reconnect(&mut self, error: Error) -> Result<()> {
+        let (Error::Connection(_), Some(socket)) = (&error, self.socket.clone()) else {
+            return Err(error);
+        };
+        let deadline = Instant::now() + self.patience;
+        loop {
+            if let Ok(stream) = UnixStream::connect(&socket) {
+                self.file = File::from(OwnedFd::from(stream));
+                self.decoder.clear();
+                self.generation += 1;
+                match self.watch_again() {
+                    Err(Error::Connection(_)) => {}
+                    outcome => return outcome,
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn watch_again(&mut self) -> Result<()> {
+        for (path, token) in self.watches.clone() {
+            self.exchange(Kind::Watch, 0, &strings(&[&path, &token]))?;
+        }
+        Ok(())
+    }
+
     fn reply_to(&mut self, request_id: u32) -> Result<Message> {
         loop {
             while let Some(message) = self.next_buffered()? {

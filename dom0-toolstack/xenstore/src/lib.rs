@@ -6,9 +6,11 @@
 
 pub mod client;
 pub mod daemon;
+pub mod link;
 pub mod path;
 pub mod permission;
 pub mod quota;
+pub mod record;
 pub mod ring;
 pub mod server;
 pub mod transaction;

@@ -5,8 +5,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// What a domain may do with a node.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Access {
     /// May read it.
     pub read: bool,
@@ -40,7 +42,7 @@ impl Access {
 }
 
 /// One entry of a node's list.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Permission {
     /// The domain; of the first entry, the owner.
     pub domain: u16,

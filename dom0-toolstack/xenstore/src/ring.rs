@@ -80,21 +80,39 @@ impl<P: Deref<Target = SharedPages>> Ring<P> {
         self.page.store_u32(ERROR, error.number());
     }
 
-    /// Takes up to 1024 bytes of requests.
+    /// Returns the domain's index of requests as it was last told which were taken.
+    pub fn requests(&self) -> u32 {
+        self.page.load_u32(REQUEST_CONSUMER)
+    }
+
+    /// Returns the index of responses up to which they were put in.
+    pub fn responses(&self) -> u32 {
+        self.page.load_u32(RESPONSE_PRODUCER)
+    }
+
+    /// Returns whether the server gave the connection up.
+    pub fn has_failed(&self) -> bool {
+        self.page.load_u32(ERROR) != 0
+    }
+
+    /// Copies up to `most` bytes of requests from the index `from` on, and takes none.
     ///
     /// # Errors
     ///
     /// [`RingError::BadIndices`].
-    pub fn read(&self) -> Result<Vec<u8>, RingError> {
-        let consumer = self.page.load_u32(REQUEST_CONSUMER);
-        let count = covered(consumer, self.page.load_u32(REQUEST_PRODUCER))?;
-        let (first, second) = split(consumer, count);
+    pub fn peek(&self, from: u32, most: usize) -> Result<Vec<u8>, RingError> {
+        let count = covered(from, self.page.load_u32(REQUEST_PRODUCER))?;
+        let (first, second) = split(from, count.min(u32::try_from(most).unwrap_or(u32::MAX)));
         let mut bytes = vec![0; first + second];
         let (head, tail) = bytes.split_at_mut(first);
-        self.page.read(REQUESTS + offset(consumer), head);
+        self.page.read(REQUESTS + offset(from), head);
         self.page.read(REQUESTS, tail);
-        self.page.store_u32(REQUEST_CONSUMER, consumer.wrapping_add(count));
         Ok(bytes)
+    }
+
+    /// Takes the requests up to an index: the domain may overwrite them from now on.
+    pub fn take(&self, until: u32) {
+        self.page.store_u32(REQUEST_CONSUMER, until);
     }
 
     /// Puts as many of `bytes` as there is room for among the responses and returns how many.
@@ -174,7 +192,11 @@ mod tests {
         for (consumer, producer) in [(0, 1025), (1, 0), (0, u32::MAX), (5000, 0)] {
             page.store_u32(REQUEST_CONSUMER, consumer);
             page.store_u32(REQUEST_PRODUCER, producer);
-            assert_eq!(ring.read(), Err(RingError::BadIndices), "{consumer} {producer}");
+            assert_eq!(
+                ring.peek(consumer, 16),
+                Err(RingError::BadIndices),
+                "{consumer} {producer}"
+            );
             page.store_u32(RESPONSE_CONSUMER, consumer);
             page.store_u32(RESPONSE_PRODUCER, producer);
             assert_eq!(ring.write(b"x"), Err(RingError::BadIndices), "{consumer} {producer}");
@@ -183,7 +205,7 @@ mod tests {
         assert_eq!(page.load_u32(ERROR), 2);
         ring.reset();
         assert_eq!(page.load_u32(ERROR), 0);
-        assert_eq!(ring.read(), Ok(Vec::new()));
+        assert_eq!(ring.peek(0, 16), Ok(Vec::new()));
     }
 
     #[test]
@@ -222,7 +244,10 @@ mod tests {
             }
             for piece in pieces {
                 put(&page, &piece);
-                prop_assert_eq!(&ring.read().unwrap(), &piece);
+                let half = ring.peek(ring.requests(), piece.len() / 2).unwrap();
+                prop_assert_eq!(&half, &piece[..piece.len() / 2]);
+                prop_assert_eq!(&ring.peek(ring.requests(), 4096).unwrap(), &piece);
+                ring.take(ring.requests().wrapping_add(u32::try_from(piece.len()).unwrap()));
                 prop_assert_eq!(ring.write(&piece), Ok(piece.len()));
                 prop_assert_eq!(&take(&page), &piece);
             }
@@ -235,7 +260,7 @@ mod tests {
             for (index, word) in [REQUEST_CONSUMER, REQUEST_PRODUCER, RESPONSE_CONSUMER, RESPONSE_PRODUCER].into_iter().zip(words) {
                 page.store_u32(index, word);
             }
-            if let Ok(read) = ring.read() {
+            if let Ok(read) = ring.peek(ring.requests(), 4096) {
                 prop_assert!(read.len() <= 1024);
             }
             if let Ok(count) = ring.write(&bytes) {

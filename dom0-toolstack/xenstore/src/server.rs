@@ -5,30 +5,43 @@
 //! happens outside, so INTRODUCE is answered by [`Server::introduced`] when it is done.
 
 mod control;
+mod journal;
 #[cfg(test)]
 mod model;
 mod nodes;
 mod outgoing;
 mod requests;
+mod restore;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use control::Handover;
+pub use restore::{Restored, RingState, restore};
+
 use crate::path::{INTRODUCE_DOMAIN, NodePath, RELEASE_DOMAIN};
 use crate::permission::{Access, Identity, Permission};
 use crate::quota::{Quotas, WriteRate};
-use crate::transaction::Transaction;
+use crate::record::{Holder, Record};
+use crate::transaction::{Done, Transaction};
 use crate::tree::{Stamp, Tree};
 pub use crate::watch::ConnectionId;
 use crate::watch::{Change, Watches};
 use crate::wire::{Failure, Kind, Message, PAYLOAD_MAX};
-use outgoing::Outgoing;
+use outgoing::{Bytes, Outgoing};
 
 /// Bytes a tool may leave unread before it is dropped.
 const TOOL_OUTPUT_MAX: usize = 64 << 20;
+
+/// Bytes of old nodes that transactions together may hold; those that hold the oldest then have to
+/// be tried again.
+const HELD_MAX: u64 = 64 << 20;
+/// How often that is looked at, in bytes of nodes that were replaced.
+const HELD_STEP: u64 = 4 << 20;
 
 /// What the daemon must do.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,6 +59,9 @@ pub enum Effect {
     Close(ConnectionId),
     /// Put a line in the log.
     Log(String),
+    /// Start another program in this one's place; where that fails, call
+    /// [`Server::handover_failed`].
+    Handover(Handover),
 }
 
 /// A request to connect a domain's ring that waits for its outcome.
@@ -121,6 +137,8 @@ impl Connection {
 #[derive(Clone, Copy, Debug)]
 struct Domain {
     connection: ConnectionId,
+    gfn: u64,
+    port: u32,
     shutdown: bool,
 }
 
@@ -134,9 +152,13 @@ pub struct Server {
     connections: BTreeMap<ConnectionId, Connection>,
     domains: BTreeMap<u16, Domain>,
     open_transactions: usize,
+    /// When [`Tree::replaced`] reaches this, transactions are looked at for what they hold.
+    held_checked_at: u64,
     next_connection: u32,
     dirty: BTreeSet<ConnectionId>,
     effects: Vec<Effect>,
+    journal: Option<Vec<u8>>,
+    update: control::Update,
     now: Duration,
 }
 
@@ -163,9 +185,12 @@ impl Server {
             connections: BTreeMap::new(),
             domains: BTreeMap::new(),
             open_transactions: 0,
+            held_checked_at: HELD_STEP,
             next_connection: 0,
             dirty: BTreeSet::new(),
             effects: Vec::new(),
+            journal: None,
+            update: control::Update::default(),
             now: Duration::ZERO,
         }
     }
@@ -182,8 +207,13 @@ impl Server {
 
     /// Adds the connection of a domain whose ring is there from the start, the server's own.
     pub fn connect_domain(&mut self, domain: u16) -> ConnectionId {
+        self.connect_ring(domain, 0, 0)
+    }
+
+    pub(crate) fn connect_ring(&mut self, domain: u16, gfn: u64, port: u32) -> ConnectionId {
         let connection = self.connect(Caller::Domain(domain));
-        self.domains.insert(domain, Domain { connection, shutdown: false });
+        self.domains.insert(domain, Domain { connection, gfn, port, shutdown: false });
+        self.note(&Record::Introduced { domain, gfn, port });
         connection
     }
 
@@ -198,6 +228,9 @@ impl Server {
     ///
     /// The daemon calls it for a domain that reconnects or broke the rules of its ring.
     pub fn reset(&mut self, id: ConnectionId) {
+        if let Some(holder) = self.holder(id) {
+            self.note(&Record::Forgotten { holder });
+        }
         self.watches.remove_all(id);
         if let Some(connection) = self.connections.get_mut(&id) {
             self.open_transactions -= connection.transactions.len();
@@ -212,6 +245,14 @@ impl Server {
         self.domains.get(&domain).map(|domain| domain.connection)
     }
 
+    /// Returns the domain a connection is of; nothing for a program.
+    pub fn domain_of(&self, id: ConnectionId) -> Option<u16> {
+        match self.connections.get(&id)?.caller {
+            Caller::Domain(domain) => Some(domain),
+            Caller::Tool => None,
+        }
+    }
+
     /// Returns the domains that are connected, the server's own left out.
     pub fn domains(&self) -> Vec<u16> {
         self.domains.keys().copied().filter(|domain| *domain != 0).collect()
@@ -219,6 +260,7 @@ impl Server {
 
     /// Takes one message of a connection.
     pub fn handle(&mut self, id: ConnectionId, message: &Message) {
+        self.limit_held();
         match self.answer(id, message) {
             Ok(Some(payload)) => self.reply(id, message, message.kind, payload),
             Ok(None) => {}
@@ -228,14 +270,19 @@ impl Server {
 
     /// Ends an introduction the daemon was told to carry out.
     pub fn introduced(&mut self, introduction: &Introduction, outcome: Result<(), Failure>) {
-        let Introduction { domain, asker, request, .. } = introduction;
+        let Introduction { domain, gfn, port, asker, request, .. } = introduction;
         if let Err(failure) = outcome {
             return self.reply_failure(*asker, request, failure);
         }
         if let Some(id) = self.connection_of(*domain) {
             self.reset(id);
+            if let Some(known) = self.domains.get_mut(domain) {
+                known.port = *port;
+                let (domain, gfn) = (*domain, known.gfn);
+                self.note(&Record::Introduced { domain, gfn, port: *port });
+            }
         } else {
-            self.connect_domain(*domain);
+            self.connect_ring(*domain, *gfn, *port);
             self.fire_special(INTRODUCE_DOMAIN, *domain);
         }
         self.reply(*asker, request, request.kind, b"OK\0".to_vec());
@@ -249,6 +296,7 @@ impl Server {
             DomainState::Shutdown if known.shutdown => {}
             DomainState::Shutdown => {
                 known.shutdown = true;
+                self.note(&Record::Shutdown { domain, reported: true });
                 self.fire_special(RELEASE_DOMAIN, domain);
             }
             DomainState::Gone => self.release(domain),
@@ -305,6 +353,23 @@ impl Server {
         &self.tree
     }
 
+    /// Makes transactions that have been open for long let go of what nobody else needs.
+    ///
+    /// A stale one goes on with a snapshot of its own again and is looked at as any other.
+    fn limit_held(&mut self) {
+        if self.tree.replaced() < self.held_checked_at {
+            return;
+        }
+        self.held_checked_at = self.tree.replaced().saturating_add(HELD_STEP);
+        for connection in self.connections.values_mut() {
+            for transaction in connection.transactions.values_mut() {
+                if transaction.held(&self.tree) > HELD_MAX {
+                    transaction.let_go(&self.tree);
+                }
+            }
+        }
+    }
+
     fn connect(&mut self, caller: Caller) -> ConnectionId {
         self.next_connection += 1;
         let id = ConnectionId(self.next_connection);
@@ -332,14 +397,18 @@ impl Server {
         }
         let Message { request_id, transaction_id, .. } = *request;
         self.queue(id, |outgoing| {
-            outgoing.push_reply(&Message { kind, request_id, transaction_id, payload });
+            outgoing.push_reply(&Message { kind, request_id, transaction_id, payload })
         });
     }
 
-    fn queue(&mut self, id: ConnectionId, push: impl FnOnce(&mut Outgoing)) {
+    fn queue(&mut self, id: ConnectionId, push: impl FnOnce(&mut Outgoing) -> Option<Bytes>) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        push(&mut connection.outgoing);
+        let Some(bytes) = push(&mut connection.outgoing) else { return };
         self.dirty.insert(id);
+        if let (Caller::Domain(domain), Some(journal)) = (connection.caller, &mut self.journal) {
+            let holder = Holder::Domain(domain);
+            Record::Output { holder, bytes: Cow::Borrowed(&bytes) }.encode(journal);
+        }
         if connection.caller == Caller::Tool && connection.outgoing.bytes() > TOOL_OUTPUT_MAX {
             self.effects.push(Effect::Close(id));
         }
@@ -404,8 +473,10 @@ impl Server {
                 transaction.domain_died(domain);
             }
         }
-        let changes = forget(&mut self.tree, &mut self.stamp, domain);
-        self.fire(changes);
+        self.note(&Record::Released { domain });
+        let done = forget(&mut self.tree, &mut self.stamp, domain);
+        self.note_done(&done);
+        self.fire(done.changes);
         self.effects.push(Effect::Disconnect { domain });
         self.fire_special(RELEASE_DOMAIN, domain);
     }
@@ -425,32 +496,35 @@ pub enum MayRead {
 /// Removes the nodes a domain owns and what is below them, and its entries elsewhere.
 ///
 /// A later domain of the same number must find nothing that was meant for this one.
-fn forget(tree: &mut Tree, stamp: &mut Stamp, domain: u16) -> Vec<Change> {
+fn forget(tree: &mut Tree, stamp: &mut Stamp, domain: u16) -> Done {
     let mut named: Vec<NodePath> = tree
         .paths()
         .filter(|(_, node)| node.permissions.iter().any(|entry| entry.domain == domain))
         .map(|(path, _)| path.clone())
         .collect();
     named.sort();
-    let mut changes = Vec::new();
+    let mut done = Done::default();
     for root in named {
         let Some(node) = tree.get(root.as_str()) else { continue };
         if node.owner() != domain {
             let rest = node.permissions.iter().filter(|entry| entry.domain != domain).copied();
             let rest = rest.collect();
             tree.set_permissions(root.as_str(), rest, stamp.advance());
+            done.touched.push(root);
         } else if root.parent_str().is_none() {
             let reset = Arc::from([Permission::new(0, Access::NONE)]);
             tree.set_permissions(root.as_str(), reset, stamp.advance());
+            done.touched.push(root);
         } else {
             for path in tree.subtree(&root) {
                 let before = tree.get(path.as_str()).map(|node| node.permissions.clone());
                 tree.remove(&path, stamp.advance());
-                changes.push(Change { exact: path != root, path, before });
+                done.touched.push(path.clone());
+                done.changes.push(Change { exact: path != root, path, before });
             }
         }
     }
-    changes
+    done
 }
 
 fn domain_path(domain: u16) -> String {

@@ -5,7 +5,7 @@
 //! transactions that make different children of one node do not meet. Requests reach the tree
 //! through a [`View`], which is the same in and out of a transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::path::NodePath;
@@ -27,16 +27,31 @@ struct Seen {
     listing: bool,
 }
 
+/// What a request or a transaction did to the store.
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    /// What watches must hear of.
+    pub changes: Vec<Change>,
+    /// The nodes that were made, changed or removed.
+    pub touched: Vec<NodePath>,
+}
+
 /// What was done in a transaction.
 #[derive(Clone, Debug, Default)]
 struct Log {
     seen: BTreeMap<NodePath, Seen>,
     touched: BTreeSet<NodePath>,
     changes: Vec<Change>,
+    /// Where in `changes` each path is.
+    change_of: HashMap<NodePath, usize>,
     created: bool,
 }
 
 impl Log {
+    fn done(self) -> Done {
+        Done { changes: self.changes, touched: self.touched.into_iter().collect() }
+    }
+
     fn notice(&mut self, path: &NodePath, seen: Seen) {
         if let Some(entry) = self.seen.get_mut(path) {
             entry.content |= seen.content;
@@ -48,9 +63,13 @@ impl Log {
 
     /// One event for a node, however often it changed; a wider event replaces an exact one.
     fn note_change(&mut self, change: Change) {
-        match self.changes.iter_mut().find(|earlier| earlier.path == change.path) {
+        let earlier = self.change_of.get(&change.path).and_then(|at| self.changes.get_mut(*at));
+        match earlier {
             Some(earlier) => earlier.exact &= change.exact,
-            None => self.changes.push(change),
+            None => {
+                self.change_of.insert(change.path.clone(), self.changes.len());
+                self.changes.push(change);
+            }
         }
     }
 }
@@ -97,18 +116,23 @@ impl Transaction {
         self.log.seen.len()
     }
 
-    /// Applies everything to the store, or nothing, and returns what watches must hear of.
+    /// Starts one that can never be committed: what it did before is not known any more.
+    pub fn stale(store: &Tree) -> Self {
+        Self { stale: true, ..Self::new(store) }
+    }
+
+    /// Applies everything to the store, or nothing, and returns what was done.
     ///
     /// # Errors
     ///
     /// [`Conflict`] where what it looked at has changed since it started.
-    pub fn commit(self, store: &mut Tree, stamp: &mut Stamp) -> Result<Vec<Change>, Conflict> {
+    pub fn commit(self, store: &mut Tree, stamp: &mut Stamp) -> Result<Done, Conflict> {
         if self.stale {
             return Err(Conflict);
         }
         if self.base.is_same(store) {
             *store = self.tree;
-            return Ok(self.log.changes);
+            return Ok(self.log.done());
         }
         let unchanged = |(path, seen): (&NodePath, &Seen)| {
             let (then, now) = (self.base.get(path.as_str()), store.get(path.as_str()));
@@ -131,7 +155,17 @@ impl Transaction {
                 store.remove(path, stamp.advance());
             }
         }
-        Ok(self.log.changes)
+        Ok(self.log.done())
+    }
+
+    /// Returns how many bytes of nodes that are there no more in the store it may hold.
+    pub fn held(&self, store: &Tree) -> u64 {
+        store.replaced().saturating_sub(self.base.replaced())
+    }
+
+    /// Gives up what it holds: it goes on with the store as it is and has to be tried again.
+    pub fn let_go(&mut self, store: &Tree) {
+        *self = Self { failed: self.failed, ..Self::stale(store) };
     }
 
     /// Notes that a domain died: what was given to it in here must not reach a later domain of
@@ -166,13 +200,13 @@ pub struct View<'server> {
     tree: &'server mut Tree,
     stamp: &'server mut Stamp,
     log: Option<(&'server mut Log, usize)>,
-    changes: Vec<Change>,
+    done: Done,
 }
 
 impl<'server> View<'server> {
     /// Looks at the store itself.
     pub fn of_store(tree: &'server mut Tree, stamp: &'server mut Stamp) -> Self {
-        Self { tree, stamp, log: None, changes: Vec::new() }
+        Self { tree, stamp, log: None, done: Done::default() }
     }
 
     /// Looks at a transaction, which may touch `limit` nodes.
@@ -182,7 +216,7 @@ impl<'server> View<'server> {
         limit: usize,
     ) -> Self {
         let Transaction { tree, log, .. } = transaction;
-        Self { tree, stamp, log: Some((log, limit)), changes: Vec::new() }
+        Self { tree, stamp, log: Some((log, limit)), done: Done::default() }
     }
 
     /// Returns a node whose value and permissions are wanted.
@@ -283,13 +317,13 @@ impl<'server> View<'server> {
     pub fn note_change(&mut self, change: Change) {
         match &mut self.log {
             Some((log, _)) => log.note_change(change),
-            None => self.changes.push(change),
+            None => self.done.changes.push(change),
         }
     }
 
-    /// Ends the request and returns what watches must hear of now.
-    pub fn finish(self) -> Vec<Change> {
-        self.changes
+    /// Ends the request and returns what was done to the store.
+    pub fn finish(self) -> Done {
+        self.done
     }
 
     fn notice(&mut self, path: &NodePath, seen: Seen) -> Result<(), TooManyNodes> {
@@ -304,8 +338,9 @@ impl<'server> View<'server> {
 
     fn touch(&mut self, path: &NodePath) -> Result<(), TooManyNodes> {
         self.notice(path, Seen { content: true, listing: false })?;
-        if let Some((log, _)) = &mut self.log {
-            log.touched.insert(path.clone());
+        match &mut self.log {
+            Some((log, _)) => drop(log.touched.insert(path.clone())),
+            None => self.done.touched.push(path.clone()),
         }
         Ok(())
     }
@@ -343,7 +378,7 @@ mod tests {
             body(&mut View::of_transaction(transaction, &mut self.stamp, 100));
         }
 
-        fn commit(&mut self, transaction: Transaction) -> Result<Vec<Change>, Conflict> {
+        fn commit(&mut self, transaction: Transaction) -> Result<Done, Conflict> {
             let result = transaction.commit(&mut self.tree, &mut self.stamp);
             assert_eq!(self.tree.inconsistencies(), Vec::<String>::new());
             result
@@ -455,7 +490,7 @@ mod tests {
                 view.note_change(Change { path: path("/a"), exact, before: None });
             }
         });
-        let changes = store.commit(transaction).unwrap();
+        let changes = store.commit(transaction).unwrap().changes;
         assert_eq!(changes.len(), 1);
         assert!(!changes[0].exact);
     }

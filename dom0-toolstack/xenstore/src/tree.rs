@@ -17,6 +17,11 @@ use crate::permission::Permission;
 pub struct Stamp(u64);
 
 impl Stamp {
+    /// Returns a stamp beyond all that `epochs` daemons before this one may have used.
+    pub const fn after(epochs: u32) -> Self {
+        Self((epochs as u64) << 40)
+    }
+
     /// Moves on and returns a stamp never seen before.
     pub fn advance(&mut self) -> Self {
         self.0 += 1;
@@ -93,13 +98,20 @@ pub struct Usage {
 pub struct Tree {
     nodes: HashTrieMapSync<NodePath, Node>,
     usage: HashTrieMapSync<u16, Usage>,
+    replaced: u64,
 }
+
+/// What a version of a node takes beside its own bytes, roughly.
+const OVERHEAD: usize = 200;
 
 impl Tree {
     /// Makes a tree of a root with these permissions.
     pub fn new(permissions: Arc<[Permission]>, stamp: Stamp) -> Self {
-        let mut tree =
-            Self { nodes: HashTrieMapSync::new_sync(), usage: HashTrieMapSync::new_sync() };
+        let mut tree = Self {
+            nodes: HashTrieMapSync::new_sync(),
+            usage: HashTrieMapSync::new_sync(),
+            replaced: 0,
+        };
         tree.insert(NodePath::known("/"), Vec::new(), permissions, stamp);
         tree
     }
@@ -117,6 +129,12 @@ impl Tree {
     /// Returns what a domain's nodes amount to.
     pub fn usage(&self, domain: u16) -> Usage {
         self.usage.get(&domain).copied().unwrap_or_default()
+    }
+
+    /// Returns the bytes of all versions of nodes that were replaced or removed so far, which is
+    /// what snapshots may still hold.
+    pub fn replaced(&self) -> u64 {
+        self.replaced
     }
 
     /// Returns the number of nodes.
@@ -189,6 +207,7 @@ impl Tree {
         }
         let (owner, bytes) = (node.owner(), node.size() + path.as_str().len());
         self.nodes.remove_mut(path);
+        self.replace(bytes);
         self.adjust(owner, |usage| {
             usage.nodes = usage.nodes.saturating_sub(1);
             usage.bytes = usage.bytes.saturating_sub(bytes);
@@ -212,6 +231,23 @@ impl Tree {
             found.push(path);
         }
         found.reverse();
+        found
+    }
+
+    /// Returns all paths, each after its parent and its older siblings.
+    pub fn walk(&self) -> Vec<NodePath> {
+        let mut found: Vec<NodePath> =
+            self.paths().map(|(path, _)| path).filter(|path| path.is_special()).cloned().collect();
+        let mut open = vec![NodePath::known("/")];
+        while let Some(path) = open.pop() {
+            let Some(node) = self.get(path.as_str()) else { continue };
+            let first = open.len();
+            open.extend(node.children().map(|name| path.child(name)));
+            if let Some(children) = open.get_mut(first..) {
+                children.reverse();
+            }
+            found.push(path);
+        }
         found
     }
 
@@ -273,6 +309,7 @@ impl Tree {
         let (old_owner, old_bytes) = (node.owner(), node.size());
         change(node);
         let (owner, bytes) = (node.owner(), node.size());
+        self.replace(old_bytes + path.len());
         if owner == old_owner {
             if bytes != old_bytes {
                 self.adjust(owner, |usage| usage.bytes = usage.bytes + bytes - old_bytes);
@@ -288,6 +325,11 @@ impl Tree {
             usage.bytes += bytes + path.len();
         });
         true
+    }
+
+    fn replace(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes + OVERHEAD).unwrap_or(u64::MAX);
+        self.replaced = self.replaced.saturating_add(bytes);
     }
 
     fn adjust(&mut self, domain: u16, change: impl FnOnce(&mut Usage)) {

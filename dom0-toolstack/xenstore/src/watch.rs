@@ -4,11 +4,13 @@
 //! watches elsewhere cost nothing. Whether the watcher may know of the change is the server's
 //! question.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::path::{NodePath, parent_of};
 use crate::permission::Permission;
+use crate::record::{Holder, Record};
 
 /// A connection of the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd, Hash)]
@@ -48,6 +50,17 @@ impl Watch {
         self.path.as_str().len() + self.token.len()
     }
 
+    /// Returns what is written down of it.
+    pub(crate) fn record(&self, holder: Holder) -> Record<'_> {
+        Record::Watch {
+            holder,
+            path: Cow::Borrowed(self.path.as_str()),
+            token: Cow::Borrowed(&self.token),
+            implied: u32::try_from(self.implied).unwrap_or_default(),
+            depth: self.depth,
+        }
+    }
+
     /// Returns the payload of the event for a change of `path`.
     pub fn event(&self, path: &str) -> Vec<u8> {
         let shown = path.get(self.implied..).unwrap_or(path);
@@ -64,14 +77,21 @@ impl Watch {
 #[derive(Debug, Default)]
 pub struct Watches {
     by_path: HashMap<NodePath, Vec<Watch>>,
-    by_connection: BTreeMap<ConnectionId, Vec<(NodePath, u64)>>,
+    by_connection: BTreeMap<ConnectionId, BTreeMap<u64, NodePath>>,
     next_order: u64,
 }
 
 impl Watches {
     /// Returns the number of watches of a connection.
     pub fn count(&self, connection: ConnectionId) -> usize {
-        self.by_connection.get(&connection).map_or(0, Vec::len)
+        self.by_connection.get(&connection).map_or(0, BTreeMap::len)
+    }
+
+    /// Returns the watches of a connection, oldest first.
+    pub fn of(&self, connection: ConnectionId) -> impl Iterator<Item = &Watch> {
+        self.by_connection.get(&connection).into_iter().flatten().filter_map(|(order, path)| {
+            self.at(path.as_str()).iter().find(|watch| watch.order == *order)
+        })
     }
 
     /// Returns whether this very watch is there.
@@ -83,8 +103,8 @@ impl Watches {
     pub fn add(&mut self, mut watch: Watch) -> Watch {
         self.next_order += 1;
         watch.order = self.next_order;
-        let place = (watch.path.clone(), watch.order);
-        self.by_connection.entry(watch.connection).or_default().push(place);
+        let places = self.by_connection.entry(watch.connection).or_default();
+        places.insert(watch.order, watch.path.clone());
         self.by_path.entry(watch.path.clone()).or_default().push(watch.clone());
         watch
     }
@@ -103,14 +123,14 @@ impl Watches {
             self.by_path.remove(path);
         }
         if let Some(places) = self.by_connection.get_mut(&connection) {
-            places.retain(|(_, order)| *order != watch.order);
+            places.remove(&watch.order);
         }
         Some(watch)
     }
 
     /// Takes all watches of a connection away.
     pub fn remove_all(&mut self, connection: ConnectionId) {
-        for (path, order) in self.by_connection.remove(&connection).unwrap_or_default() {
+        for (order, path) in self.by_connection.remove(&connection).unwrap_or_default() {
             if let Some(at) = self.by_path.get_mut(&path) {
                 at.retain(|watch| watch.order != order);
                 if at.is_empty() {

@@ -246,6 +246,29 @@ impl Decoder {
         self.bytes.len() - self.start
     }
 
+    /// Returns how many bytes the message that arrives lacks, as far as its header tells.
+    pub fn missing(&self) -> usize {
+        let arrived = self.pending();
+        let length = self
+            .bytes
+            .get(self.start..)
+            .and_then(<[u8]>::split_first_chunk::<HEADER_SIZE>)
+            .and_then(|(header, _)| {
+                let [_, _, _, length] = words(header);
+                usize::try_from(length).ok()
+            });
+        match length {
+            // A length over the limit is refused, whatever follows.
+            Some(size) => (HEADER_SIZE + size.min(PAYLOAD_MAX)).saturating_sub(arrived),
+            None => HEADER_SIZE - arrived,
+        }
+    }
+
+    /// Returns what was not taken yet.
+    pub fn rest(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
     /// Takes the next whole message, if it has arrived.
     ///
     /// # Errors
@@ -300,6 +323,22 @@ mod tests {
         }
         assert_eq!(arrived, [message.clone(), message.clone(), message]);
         assert_eq!(decoder.pending(), 0);
+    }
+
+    #[test]
+    fn what_a_message_lacks_is_known_from_its_header_on() {
+        let message = Message { kind: 2, request_id: 0, transaction_id: 0, payload: vec![1; 40] };
+        let bytes = message.encode().unwrap();
+        let mut decoder = Decoder::default();
+        let mut taken = 0;
+        for (step, lacks) in [(0, 16), (10, 6), (6, 40), (39, 1), (1, 0)] {
+            decoder.extend(&bytes[taken..taken + step]);
+            taken += step;
+            assert_eq!(decoder.missing(), lacks);
+        }
+        assert_eq!(decoder.rest(), bytes);
+        assert_eq!(decoder.next_message(), Ok(Some(message)));
+        assert_eq!((decoder.rest(), decoder.missing()), (&[][..], 16));
     }
 
     #[test]

@@ -20,18 +20,26 @@ struct Daemon {
 impl Daemon {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("a folder can be made");
-        let process = Command::new(env!("CARGO_BIN_EXE_xenstored"))
-            .args(["--no-fork", "--no-domain-init", "--socket"])
-            .arg(directory.path().join("socket"))
-            .spawn()
-            .expect("the daemon can be started");
+        let process = spawn(&directory);
         let daemon = Self { process, directory };
+        daemon.wait();
+        daemon
+    }
+
+    /// Kills the daemon and starts another.
+    fn kill_and_start(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it was killed");
+        self.process = spawn(&self.directory);
+        self.wait();
+    }
+
+    fn wait(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while UnixStream::connect(daemon.socket()).is_err() {
+        while UnixStream::connect(self.socket()).is_err() {
             assert!(Instant::now() < deadline, "the daemon does not listen");
             std::thread::sleep(Duration::from_millis(10));
         }
-        daemon
     }
 
     fn socket(&self) -> PathBuf {
@@ -59,6 +67,14 @@ impl Daemon {
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8(output.stdout).expect("the client prints text")
     }
+}
+
+fn spawn(directory: &TempDir) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_xenstored"))
+        .args(["--no-fork", "--no-domain-init", "--socket"])
+        .arg(directory.path().join("socket"))
+        .spawn()
+        .expect("the daemon can be started")
 }
 
 impl Drop for Daemon {
@@ -191,4 +207,87 @@ fn the_client_program_prints_as_xenstore_utils_do() {
     assert_eq!(failed.status.code(), Some(1));
     let complaint = String::from_utf8(failed.stderr).unwrap();
     assert!(complaint.contains("couldn't read path /nowhere"), "{complaint}");
+}
+
+#[test]
+fn a_daemon_started_after_a_kill_has_what_was_answered_before() {
+    let mut daemon = Daemon::start();
+    let client = daemon.client();
+    for round in 0..5 {
+        for index in 0..200 {
+            client.write(&format!("/r{round}/n{index}"), &format!("{round}-{index}")).unwrap();
+        }
+        client.set_perms(&format!("/r{round}/n7"), &[Permission::new(9, Access::READ)]).unwrap();
+        client.rm(&format!("/r{round}/n8")).unwrap();
+        client.control(&["quota", "set", "nodes", &(2000 + round).to_string()]).unwrap();
+        daemon.kill_and_start();
+        for earlier in 0..=round {
+            assert_eq!(client.directory(&format!("/r{earlier}")).unwrap().len(), 199);
+            let value = client.read_string(&format!("/r{earlier}/n199")).unwrap();
+            assert_eq!(value, format!("{earlier}-199"));
+            let perms = client.get_perms(&format!("/r{earlier}/n7")).unwrap();
+            assert_eq!(perms, [Permission::new(9, Access::READ)]);
+        }
+        let quota = client.control(&["quota"]).unwrap();
+        assert!(quota.contains(&format!("{}", 2000 + round)), "{quota}");
+        assert_eq!(client.control(&["check"]).unwrap(), "OK");
+    }
+}
+
+#[test]
+fn clients_go_on_with_their_watches_and_start_transactions_again() {
+    let mut daemon = Daemon::start();
+    let (client, other) = (daemon.client(), daemon.client());
+    client.write("/count", "1").unwrap();
+    client.watch("/a", "token").unwrap();
+    client.next_event(SOON).unwrap();
+    let mut runs = 0;
+    let result: Result<(), xenstore::client::Error> = client.transaction(|transaction| {
+        runs += 1;
+        transaction.write("/count", "2")?;
+        if runs == 1 {
+            daemon.kill_and_start();
+        }
+        transaction.read("/count").map(drop)
+    });
+    result.unwrap();
+    assert_eq!((runs, client.generation()), (2, 1));
+    assert_eq!(client.next_event(SOON).unwrap().unwrap().path, "/a");
+    other.write("/a/b", "1").unwrap();
+    assert_eq!(client.next_event(SOON).unwrap().unwrap().path, "/a/b");
+    assert_eq!(other.read_string("/count").unwrap(), "2");
+}
+
+#[test]
+fn a_live_update_is_noticed_by_nobody_who_is_connected() {
+    let daemon = Daemon::start();
+    let (client, other) = (daemon.client(), daemon.client());
+    client.write("/x", "1").unwrap();
+    client.watch("/x", "token").unwrap();
+    client.next_event(SOON).unwrap();
+    // Half a request: its rest arrives at the daemon that takes over.
+    let mut half = daemon.raw();
+    half.write_all(&[2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 3, 0]).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let program = env!("CARGO_BIN_EXE_xenstored");
+    for _ in 0..3 {
+        assert_eq!(client.control(&["live-update", "-f", program]).unwrap(), "OK");
+        assert_eq!(client.control(&["live-update", "-s", "-t", "60"]).unwrap(), "OK");
+    }
+    half.write_all(b"\0\0/x\0").unwrap();
+    let mut reply = [0; 17];
+    half.read_exact(&mut reply).unwrap();
+    assert_eq!(reply[16], b'1');
+    other.write("/x", "2").unwrap();
+    assert_eq!(client.next_event(SOON).unwrap().unwrap().path, "/x");
+    assert_eq!((client.generation(), other.generation()), (0, 0));
+    assert_eq!(client.read_string("/x").unwrap(), "2");
+    let refused = |program: &str| {
+        client.control(&["live-update", "-f", program]).unwrap();
+        client.control(&["live-update", "-s"]).unwrap()
+    };
+    assert!(refused("/nowhere").contains("cannot run /nowhere"));
+    assert!(refused("/bin/true").contains("no xenstored that can take over"));
+    assert_eq!(client.read_string("/x").unwrap(), "2");
+    assert_eq!(client.next_event(Some(Duration::from_millis(50))).unwrap(), None);
 }

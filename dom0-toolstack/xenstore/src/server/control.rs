@@ -1,21 +1,45 @@
 //! Commands to the daemon itself, as `xenstore-control` sends them.
 
 use super::nodes::{DONE, decimal};
-use super::{Effect, Server};
-use crate::wire::Failure;
+use super::{ConnectionId, Effect, Server};
+use crate::record::{Holder, Record};
+use crate::wire::{Failure, Message};
 
-const COMMANDS: &str = "check\nhelp\nprint <string>\nquota [set <name> <val>|<domid>]\n";
+const COMMANDS: &str =
+    "check\nhelp\nlive-update <options>\nprint <string>\nquota [set <name> <val>|<domid>]\n";
+
+/// A live update as far as it was asked for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Update {
+    program: Option<String>,
+    arguments: Option<String>,
+}
+
+/// Another program is to take over, with all connections.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Handover {
+    /// The program's file.
+    pub program: String,
+    /// Its arguments, separated by spaces; nothing for the same as now.
+    pub arguments: Option<String>,
+    asker: ConnectionId,
+    request: Message,
+}
 
 impl Server {
-    pub(super) fn control(&mut self, payload: &[u8]) -> Result<Vec<u8>, Failure> {
-        let text = payload.strip_suffix(b"\0").ok_or(Failure::EINVAL)?;
+    pub(super) fn control(
+        &mut self,
+        id: ConnectionId,
+        message: &Message,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let text = message.payload.strip_suffix(b"\0").ok_or(Failure::EINVAL)?;
         let words: Vec<&[u8]> = text.split(|byte| *byte == 0).collect();
         let reply = match words.as_slice() {
-            [b"check"] => return Ok(self.check()),
+            [b"check"] => return Ok(Some(self.check())),
             [b"help"] => format!("Supported commands:\n{COMMANDS}"),
             [b"print", line] => {
                 self.effects.push(Effect::Log(String::from_utf8_lossy(line).into_owned()));
-                return Ok(DONE.to_vec());
+                return Ok(Some(DONE.to_vec()));
             }
             [b"quota"] => self.quota_list(),
             [b"quota", b"set", name, value] => {
@@ -24,14 +48,69 @@ impl Server {
                 if !self.quotas.set(name, value) {
                     return Err(Failure::EINVAL);
                 }
-                return Ok(DONE.to_vec());
+                let value = u64::try_from(value).unwrap_or(u64::MAX);
+                self.note(&Record::Quota { name: name.into(), value });
+                return Ok(Some(DONE.to_vec()));
             }
             [b"quota", domain] => self.domain_usage(domain)?,
+            [b"live-update", rest @ ..] => match self.live_update(id, message, rest)? {
+                Some(reply) => reply,
+                None => return Ok(None),
+            },
             _ => return Err(Failure::EINVAL),
         };
         let mut reply = reply.into_bytes();
         reply.push(0);
-        Ok(reply)
+        Ok(Some(reply))
+    }
+
+    /// Does what `xenstore-control live-update` asks step by step: the program, its arguments,
+    /// then the start, which is answered when the other program serves.
+    fn live_update(
+        &mut self,
+        id: ConnectionId,
+        message: &Message,
+        words: &[&[u8]],
+    ) -> Result<Option<String>, Failure> {
+        let text = |word: &[u8]| String::from_utf8(word.to_vec()).map_err(|_| Failure::EINVAL);
+        match words {
+            [b"-a"] => self.update = Update::default(),
+            [b"-f", program] => self.update.program = Some(text(program)?),
+            [b"-c", arguments] => self.update.arguments = Some(text(arguments)?),
+            [b"-s", ..] => {
+                let Update { program, arguments } = std::mem::take(&mut self.update);
+                let Some(program) = program else {
+                    return Ok(Some("No program was named to update to.".to_owned()));
+                };
+                let request = message.clone();
+                let handover = Handover { program, arguments, asker: id, request };
+                self.effects.push(Effect::Handover(handover));
+                return Ok(None);
+            }
+            _ => return Err(Failure::EINVAL),
+        }
+        Ok(Some("OK".to_owned()))
+    }
+
+    /// Returns the record of the answer that the program taking over must give.
+    pub fn handover_answer(&self, handover: &Handover) -> Vec<u8> {
+        let holder = match self.domain_of(handover.asker) {
+            Some(domain) => Holder::Domain(domain),
+            None => Holder::Socket(handover.asker.0),
+        };
+        let Message { kind, request_id, transaction_id, .. } = handover.request;
+        let answer = Message { kind, request_id, transaction_id, payload: DONE.to_vec() };
+        let bytes = answer.encode().unwrap_or_default();
+        let mut record = Vec::new();
+        Record::Output { holder, bytes: bytes.into() }.encode(&mut record);
+        record
+    }
+
+    /// Says that a handover did not come about.
+    pub fn handover_failed(&mut self, handover: &Handover, reason: &str) {
+        let mut reply = reason.as_bytes().to_vec();
+        reply.push(0);
+        self.reply(handover.asker, &handover.request, handover.request.kind, reply);
     }
 
     fn check(&mut self) -> Vec<u8> {

@@ -198,11 +198,12 @@ impl Server {
             let earlier = self.stamp;
             let mut view = View::of_store(&mut self.tree, &mut self.stamp);
             let answer = body(&mut view, asker);
-            let changes = view.finish();
+            let done = view.finish();
             if self.stamp != earlier && self.open_transactions > connection.transactions.len() {
                 connection.rate.charge(self.now);
             }
-            self.fire(changes);
+            self.note_done(&done);
+            self.fire(done.changes);
             return answer;
         }
         let open = connection.transactions.get_mut(&transaction).ok_or(Failure::ENOENT)?;

@@ -3,13 +3,17 @@
 //! Replies and watch events leave in the order they were made. An event equal to one that still
 //! waits is dropped: its reader will look at the same path anyway.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use crate::wire::{Kind, Message};
 
+/// A message as it travels.
+pub(crate) type Bytes = Arc<Vec<u8>>;
+
 #[derive(Debug)]
 struct Packet {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     event: bool,
 }
 
@@ -17,6 +21,8 @@ struct Packet {
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     packets: VecDeque<Packet>,
+    /// The events none of whose bytes have left.
+    events: HashSet<Bytes>,
     sent: usize,
     bytes: usize,
     replies: usize,
@@ -33,27 +39,30 @@ impl Outgoing {
         self.replies
     }
 
-    /// Adds a reply, whose payload is never over the limit.
-    pub(crate) fn push_reply(&mut self, message: &Message) {
-        if let Some(bytes) = message.encode() {
-            self.push(Packet { bytes, event: false });
-            self.replies += 1;
-        }
+    /// Adds a reply, whose payload is never over the limit, and returns it as it travels.
+    pub(crate) fn push_reply(&mut self, message: &Message) -> Option<Bytes> {
+        let bytes = Bytes::new(message.encode()?);
+        Some(self.push(bytes, false))
     }
 
-    /// Adds a watch event unless the same one waits already or it is too long to send.
-    pub(crate) fn push_event(&mut self, payload: Vec<u8>) {
+    /// Adds a watch event unless the same one waits already or it is too long to send; returns it
+    /// as it travels.
+    pub(crate) fn push_event(&mut self, payload: Vec<u8>) -> Option<Bytes> {
         let special = payload.starts_with(b"@");
         let message =
             Message { kind: Kind::WatchEvent.number(), request_id: 0, transaction_id: 0, payload };
-        let Some(bytes) = message.encode() else { return };
-        // The first packet may be half gone, and then it says nothing of what follows.
-        let untouched = usize::from(self.sent > 0);
-        let waits = || {
-            self.packets.iter().skip(untouched).any(|packet| packet.event && packet.bytes == bytes)
-        };
-        if special || !waits() {
-            self.push(Packet { bytes, event: true });
+        let bytes = Bytes::new(message.encode()?);
+        if !special && self.events.contains(&bytes) {
+            return None;
+        }
+        self.events.insert(bytes.clone());
+        Some(self.push(bytes, true))
+    }
+
+    /// Adds what waited in an earlier daemon.
+    pub(crate) fn push_rest(&mut self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.push(Bytes::new(bytes), false);
         }
     }
 
@@ -62,10 +71,23 @@ impl Outgoing {
         self.packets.front().and_then(|packet| packet.bytes.get(self.sent..)).unwrap_or_default()
     }
 
+    /// Returns all bytes that wait.
+    pub(crate) fn rest(&self) -> Vec<u8> {
+        let mut rest = self.next().to_vec();
+        for packet in self.packets.iter().skip(1) {
+            rest.extend_from_slice(&packet.bytes);
+        }
+        rest
+    }
+
     /// Notes that `count` of [`Outgoing::next`] left.
     pub(crate) fn sent(&mut self, count: usize) {
         self.sent += count;
         while let Some(packet) = self.packets.front() {
+            // What has left in part says nothing of what changes from now on.
+            if packet.event && self.sent > 0 {
+                self.events.remove(&packet.bytes);
+            }
             if self.sent < packet.bytes.len() {
                 break;
             }
@@ -76,9 +98,11 @@ impl Outgoing {
         }
     }
 
-    fn push(&mut self, packet: Packet) {
-        self.bytes += packet.bytes.len();
-        self.packets.push_back(packet);
+    fn push(&mut self, bytes: Bytes, event: bool) -> Bytes {
+        self.bytes += bytes.len();
+        self.replies += usize::from(!event);
+        self.packets.push_back(Packet { bytes: bytes.clone(), event });
+        bytes
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::nodes::{DONE, Special, decimal, single, strings};
 use super::{Caller, Effect, Introduction, Server, domain_path};
+use crate::record::Record;
 use crate::transaction::Transaction;
 use crate::watch::{ConnectionId, Watch};
 use crate::wire::{Failure, Kind, Message};
@@ -33,7 +34,7 @@ impl Server {
             return Err(Failure::ENOENT);
         }
         let answer = match kind {
-            Kind::Control => self.control(payload),
+            Kind::Control => return self.control(id, message),
             Kind::Directory => self.directory(id, transaction, payload),
             Kind::Read => self.read(id, transaction, payload),
             Kind::GetPerms => self.get_perms(id, transaction, payload),
@@ -91,6 +92,9 @@ impl Server {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.watch_bytes += watch.size();
         }
+        if let Some(holder) = self.holder(id) {
+            self.note(&watch.record(holder));
+        }
         self.reply(id, message, message.kind, DONE.to_vec());
         self.queue_event(id, watch.event(watch.path.as_str()));
         Ok(())
@@ -103,6 +107,13 @@ impl Server {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.watch_bytes = connection.watch_bytes.saturating_sub(watch.size());
         }
+        if let Some(holder) = self.holder(id) {
+            self.note(&Record::Unwatch {
+                holder,
+                path: watch.path.as_str().into(),
+                token: watch.token.into(),
+            });
+        }
         Ok(DONE.to_vec())
     }
 
@@ -112,6 +123,9 @@ impl Server {
         connection.watch_bytes = 0;
         self.open_transactions -= connection.transactions.len();
         connection.transactions.clear();
+        if let Some(holder) = self.holder(id) {
+            self.note(&Record::Forgotten { holder });
+        }
         Ok(DONE.to_vec())
     }
 
@@ -131,6 +145,7 @@ impl Server {
         connection.next_transaction = number.wrapping_add(1);
         connection.transactions.insert(number, Transaction::new(&self.tree));
         self.open_transactions += 1;
+        self.note_transaction(id, number, true);
         Ok(format!("{number}\0").into_bytes())
     }
 
@@ -144,6 +159,7 @@ impl Server {
         let identity = connection.identity();
         let transaction = connection.transactions.remove(&number).ok_or(Failure::ENOENT)?;
         self.open_transactions -= 1;
+        self.note_transaction(id, number, false);
         if !commit {
             return Ok(DONE.to_vec());
         }
@@ -156,13 +172,22 @@ impl Server {
                 return Err(Failure::ENOSPC);
             }
         }
-        let changes =
+        let done =
             transaction.commit(&mut self.tree, &mut self.stamp).map_err(|_| Failure::EAGAIN)?;
-        if self.open_transactions > connection.transactions.len() {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && self.open_transactions > connection.transactions.len()
+        {
             connection.rate.charge(self.now);
         }
-        self.fire(changes);
+        self.note_done(&done);
+        self.fire(done.changes);
         Ok(DONE.to_vec())
+    }
+
+    fn note_transaction(&mut self, id: ConnectionId, number: u32, open: bool) {
+        if let Some(holder) = self.holder(id) {
+            self.note(&Record::Transaction { holder, number, open });
+        }
     }
 
     fn introduce(&mut self, id: ConnectionId, message: &Message) -> Result<(), Failure> {
@@ -199,6 +224,7 @@ impl Server {
         let domain = self.connected(payload)?;
         let known = self.domains.get_mut(&domain).ok_or(Failure::ENOENT)?;
         known.shutdown = false;
+        self.note(&Record::Shutdown { domain, reported: false });
         Ok(DONE.to_vec())
     }
 
@@ -214,6 +240,7 @@ impl Server {
         let id = self.connection_of(domain).ok_or(Failure::ENOENT)?;
         let connection = self.connections.get_mut(&id).ok_or(Failure::EINVAL)?;
         connection.target = Some(target);
+        self.note(&Record::Target { domain, target });
         Ok(DONE.to_vec())
     }
 

@@ -1,5 +1,8 @@
 //! The server seen from its connections: what is answered, what watches hear.
 
+mod hostile;
+mod restart;
+
 use super::{ConnectionId, DomainState, Effect, MayRead, Server};
 use crate::wire::{Decoder, Failure, Kind, Message};
 
@@ -50,13 +53,7 @@ impl Store {
         (reply, events)
     }
 
-    fn ask(
-        &mut self,
-        id: ConnectionId,
-        kind: Kind,
-        transaction: u32,
-        payload: &str,
-    ) -> (Option<Reply>, Vec<String>) {
+    fn send(&mut self, id: ConnectionId, kind: Kind, transaction: u32, payload: &str) {
         let message = Message {
             kind: kind.number(),
             request_id: 5,
@@ -64,6 +61,16 @@ impl Store {
             payload: payload.replace('|', "\0").into_bytes(),
         };
         self.server.handle(id, &message);
+    }
+
+    fn ask(
+        &mut self,
+        id: ConnectionId,
+        kind: Kind,
+        transaction: u32,
+        payload: &str,
+    ) -> (Option<Reply>, Vec<String>) {
+        self.send(id, kind, transaction, payload);
         let result = self.drain(id);
         assert_eq!(self.server.tree().inconsistencies(), Vec::<String>::new());
         result

@@ -9,9 +9,11 @@ use xen_sys::evtchn::{EventChannels, Virq};
 use xen_sys::gntdev::{GrantDevice, GrantMapping};
 use xen_sys::privcmd::{ForeignMapping, Privcmd};
 use xen_sys::{DomId, Errno, Gfn, GrantRef, Port, SharedPages, store_ring};
+use xenstore::link::{Input, Link};
+use xenstore::record::Record;
 use xenstore::ring::{Ring, RingError};
-use xenstore::server::{DomainState, Introduction};
-use xenstore::wire::{Decoder, Failure, Message};
+use xenstore::server::{DomainState, Introduction, RingState};
+use xenstore::wire::Failure;
 
 /// Everything that needs the hypervisor.
 #[derive(Debug)]
@@ -35,11 +37,8 @@ pub(crate) enum Event {
 
 #[derive(Debug)]
 struct Connected {
-    ring: Ring<Page>,
+    link: Link<Page>,
     port: Port,
-    decoder: Decoder,
-    /// Given up until the domain reconnects or is introduced again.
-    ignored: bool,
     /// The domain must be told that its ring changed.
     changed: bool,
 }
@@ -63,22 +62,11 @@ impl Deref for Page {
     }
 }
 
-/// What a domain's ring held.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// A message.
-    Message(Message),
-    /// No whole message.
-    Nothing,
-    /// The domain starts afresh: its watches, transactions and output are void.
-    Reset,
-    /// The domain broke the rules and is ignored from now on.
-    Broken(RingError),
-}
-
 impl Domains {
-    /// Opens the devices and connects the local kernel's own ring.
-    pub(crate) fn open() -> anyhow::Result<Self> {
+    /// Opens the devices and connects the local kernel's own ring, as an earlier daemon left it.
+    ///
+    /// Also returns what that daemon had not sent.
+    pub(crate) fn open(earlier: Option<&RingState>) -> anyhow::Result<(Self, Vec<u8>)> {
         let events = EventChannels::open()?;
         let exceptions = events
             .bind_virq(Virq::DomainException)
@@ -95,9 +83,60 @@ impl Domains {
             connected: BTreeMap::new(),
             ports: BTreeMap::new(),
         };
-        domains.insert(0, Ring::new(Page::Kernel(page)), port);
+        let ring = Ring::new(Page::Kernel(page));
+        let (link, unsent) = match earlier {
+            Some(state) => Link::resume(ring, state),
+            None => (Link::new(ring), Vec::new()),
+        };
+        domains.insert(0, link, port);
         domains.notify(0);
-        Ok(domains)
+        Ok((domains, unsent))
+    }
+
+    /// Connects a domain's ring as an earlier daemon left it; returns what that had not sent.
+    pub(crate) fn resume(&mut self, number: u16, state: &RingState) -> xen_sys::Result<Vec<u8>> {
+        let domain = DomId(number);
+        let page = self.map(domain, Gfn(state.gfn))?;
+        let port = self.events.bind_interdomain(domain, Port(state.port))?;
+        let (link, unsent) = Link::resume(Ring::new(page), state);
+        self.insert(number, link, port);
+        // It may have been told of something by a channel whose other end was closed.
+        self.notify(number);
+        Ok(unsent)
+    }
+
+    /// Returns [`Domains::record`] where the domain was not told of all that was taken.
+    pub(crate) fn change(&self, domain: u16) -> Option<Record<'_>> {
+        let known = self.connected.get(&domain)?;
+        if known.link.is_settled() { None } else { self.record(domain) }
+    }
+
+    /// Returns how far a domain's ring was used, to be written down.
+    pub(crate) fn record(&self, domain: u16) -> Option<Record<'_>> {
+        Some(self.connected.get(&domain)?.link.record(domain))
+    }
+
+    /// Tells a domain which requests were taken, now that what they did is written down.
+    pub(crate) fn settle(&mut self, domain: u16) {
+        if let Some(known) = self.connected.get_mut(&domain)
+            && !known.link.is_settled()
+        {
+            known.link.settle();
+            known.changed = true;
+        }
+    }
+
+    /// Lets a domain start afresh.
+    pub(crate) fn restart(&mut self, domain: u16) {
+        if let Some(known) = self.connected.get_mut(&domain) {
+            known.link.restart();
+            known.changed = true;
+        }
+    }
+
+    /// Returns the domains that are connected.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> {
+        self.connected.keys().copied()
     }
 
     /// The descriptor to wait for events with.
@@ -134,15 +173,9 @@ impl Domains {
             let page = self.map(domain, Gfn(request.gfn)).map_err(|error| failure(&error))?;
             let port =
                 self.events.bind_interdomain(domain, remote).map_err(|error| failure(&error))?;
-            self.insert(request.domain, Ring::new(page), port);
+            self.insert(request.domain, Link::new(Ring::new(page)), port);
         }
-        if let Some(known) = self.connected.get_mut(&request.domain) {
-            known.restart();
-            if known.ring.wants_reconnect() {
-                known.ring.reconnected();
-                known.changed = true;
-            }
-        }
+        self.restart(request.domain);
         self.notify(request.domain);
         Ok(())
     }
@@ -168,50 +201,20 @@ impl Domains {
         }
     }
 
-    /// Takes the next message from a domain's ring.
+    /// Returns the next message in a domain's ring.
     pub(crate) fn next_message(&mut self, domain: u16) -> Input {
         let Some(known) = self.connected.get_mut(&domain) else { return Input::Nothing };
-        if known.ring.wants_reconnect() {
-            known.restart();
-            known.ring.reconnected();
-            known.changed = true;
-            return Input::Reset;
-        }
-        if known.ignored {
-            return Input::Nothing;
-        }
-        loop {
-            match known.decoder.next_message() {
-                Ok(Some(message)) => return Input::Message(message),
-                Ok(None) => {}
-                Err(_too_long) => return known.give_up(RingError::Protocol),
-            }
-            match known.ring.read() {
-                Ok(bytes) if bytes.is_empty() => return Input::Nothing,
-                Ok(bytes) => {
-                    known.decoder.extend(&bytes);
-                    known.changed = true;
-                }
-                Err(error) => return known.give_up(error),
-            }
-        }
+        let input = known.link.next_message();
+        known.changed |= matches!(input, Input::Broken(_));
+        input
     }
 
     /// Puts as many of `bytes` as there is room for in a domain's ring.
     pub(crate) fn send(&mut self, domain: u16, bytes: &[u8]) -> Result<usize, RingError> {
-        let Some(known) = self.connected.get_mut(&domain).filter(|known| !known.ignored) else {
-            return Ok(0);
-        };
-        match known.ring.write(bytes) {
-            Ok(count) => {
-                known.changed |= count > 0;
-                Ok(count)
-            }
-            Err(error) => {
-                known.give_up(error);
-                Err(error)
-            }
-        }
+        let Some(known) = self.connected.get_mut(&domain) else { return Ok(0) };
+        let sent = known.link.send(bytes);
+        known.changed |= sent != Ok(0);
+        sent
     }
 
     /// Tells a domain of what changed in its ring since the last time.
@@ -232,26 +235,9 @@ impl Domains {
         }
     }
 
-    fn insert(&mut self, domain: u16, ring: Ring<Page>, port: Port) {
+    fn insert(&mut self, domain: u16, link: Link<Page>, port: Port) {
         self.ports.insert(port, domain);
-        let known =
-            Connected { ring, port, decoder: Decoder::default(), ignored: false, changed: true };
-        self.connected.insert(domain, known);
-    }
-}
-
-impl Connected {
-    fn restart(&mut self) {
-        self.decoder.clear();
-        self.ring.reset();
-        self.ignored = false;
-    }
-
-    fn give_up(&mut self, error: RingError) -> Input {
-        self.ring.fail(error);
-        self.ignored = true;
-        self.changed = true;
-        Input::Broken(error)
+        self.connected.insert(domain, Connected { link, port, changed: true });
     }
 }
 

@@ -4,17 +4,23 @@
 //! to say one message, so that nobody keeps others waiting.
 
 mod domains;
+mod handover;
 mod service;
 mod sockets;
+mod state_file;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::Resource;
 use xenstore::client::SOCKET_PATH;
 use xenstore::daemon::{self, Log, PidFile};
 
-use crate::service::Service;
+use crate::service::{Service, Settings};
+
+/// What `--version` prints of any xenstored that can go on with this one's state.
+const VERSION_LINE: &str = concat!("xenstored ", env!("CARGO_PKG_VERSION"));
 
 /// Keeps the store through which the domains of this host find each other.
 #[derive(Debug, Parser)]
@@ -32,6 +38,15 @@ struct Arguments {
     /// Listen here.
     #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
     socket: PathBuf,
+    /// Keep in this file what a daemon after this one needs to go on (default: `state` beside the socket).
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Keep no such file.
+    #[arg(long, conflicts_with = "state")]
+    no_state: bool,
+    /// Start with an empty store, whatever an earlier daemon left.
+    #[arg(long)]
+    fresh: bool,
 }
 
 fn main() -> ExitCode {
@@ -51,9 +66,26 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         daemon::leave_session();
     }
+    let adopted = handover::received()?;
+    allow_many_files();
     let _pid_file = arguments.pid_file.as_deref().map(PidFile::create).transpose()?;
-    let mut service =
-        Service::new(&arguments.socket, !arguments.no_domain_init, Log::open("xenstored"))?;
+    let state = arguments.state.clone().unwrap_or_else(|| arguments.socket.with_file_name("state"));
+    let settings = Settings {
+        socket: arguments.socket.clone(),
+        with_domains: !arguments.no_domain_init,
+        state: (!arguments.no_state).then_some(state),
+        // Who hands over has written the state a moment ago.
+        fresh: arguments.fresh && adopted.is_none(),
+    };
+    let mut service = Service::new(&settings, Log::open("xenstored"), adopted)?;
     daemon::announce_ready()?;
     service.run()
+}
+
+/// Each program that is connected takes a descriptor.
+fn allow_many_files() {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // With the usual limit a few hundred are served all the same.
+    let _raised = rustix::process::setrlimit(Resource::Nofile, limit);
 }

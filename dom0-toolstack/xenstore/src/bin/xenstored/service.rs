@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -11,17 +11,26 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use xenstore::daemon::Log;
-use xenstore::server::{ConnectionId, Effect, MayRead, Server};
+use xenstore::link::Input;
+use xenstore::record::Record;
+use xenstore::server::{
+    ConnectionId, DomainState, Effect, Handover, MayRead, Restored, RingState, Server,
+};
 use xenstore::wire::{Failure, Message};
 
-use crate::domains::{Domains, Event, Input};
+use crate::domains::{Domains, Event};
+use crate::handover;
 use crate::sockets::{Closed, Listener, Sockets};
+use crate::state_file::StateFile;
 
 const LISTENER: Token = Token(0);
 const EVENTS: Token = Token(1);
 const STOP: Token = Token(2);
 /// Messages of one connection between two looks for events.
 const ROUNDS: u32 = 16;
+
+/// How long after a failure the state file is tried again.
+const STATE_RETRY: Duration = Duration::from_secs(10);
 
 /// The daemon.
 #[derive(Debug)]
@@ -37,14 +46,42 @@ pub(crate) struct Service {
     /// Connections that may have something to say.
     ready: BTreeSet<ConnectionId>,
     ring_of: BTreeMap<ConnectionId, u16>,
+    state: Option<StateFile>,
+    /// The state file could not be written: it is gone until then.
+    state_fails_until: Option<Instant>,
+    /// Domains of whose rings something was read that is not written down.
+    read_from: BTreeSet<u16>,
+    handover: Option<Handover>,
+}
+
+/// What the command line says.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Where to listen.
+    pub(crate) socket: PathBuf,
+    /// Whether there is a hypervisor with domains.
+    pub(crate) with_domains: bool,
+    /// Where the state is kept, if it is.
+    pub(crate) state: Option<PathBuf>,
+    /// Whether an earlier daemon's state is left out.
+    pub(crate) fresh: bool,
 }
 
 impl Service {
-    /// Opens everything; `with_domains` is false where no hypervisor is wanted.
-    pub(crate) fn new(socket: &Path, with_domains: bool, log: Log) -> anyhow::Result<Self> {
+    /// Opens everything and goes on where an earlier daemon ended; `adopted` are the listening
+    /// socket and the programs' that it handed on.
+    pub(crate) fn new(
+        settings: &Settings,
+        log: Log,
+        adopted: Option<Vec<OwnedFd>>,
+    ) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
         let registry = poll.registry();
-        let listener = Listener::bind(socket, registry, LISTENER)?;
+        let mut adopted = adopted.map(Vec::into_iter);
+        let listener = match adopted.as_mut().and_then(Iterator::next) {
+            Some(descriptor) => Listener::adopt(descriptor, &settings.socket, registry, LISTENER)?,
+            None => Listener::bind(&settings.socket, registry, LISTENER)?,
+        };
         let (stop, ender) = std::os::unix::net::UnixStream::pair()?;
         stop.set_nonblocking(true)?;
         let mut stop = mio::net::UnixStream::from_std(stop);
@@ -54,27 +91,92 @@ impl Service {
         }
         // Without a file of its own to open again, a hang-up means nothing here.
         signal_hook::flag::register(SIGHUP, std::sync::Arc::default())?;
-        let mut server = Server::default();
-        let mut ring_of = BTreeMap::new();
-        let domains = with_domains.then(Domains::open).transpose()?;
-        if let Some(domains) = &domains {
-            let descriptor = domains.events().as_raw_fd();
-            registry.register(&mut SourceFd(&descriptor), EVENTS, Interest::READABLE)?;
-            ring_of.insert(server.connect_domain(0), 0);
-        }
-        let ready = ring_of.keys().copied().collect();
-        Ok(Self {
+        let (state, restored) = match &settings.state {
+            Some(path) => {
+                let (state, restored) = StateFile::open(path);
+                (Some(state), restored.filter(|_| !settings.fresh))
+            }
+            None => (None, None),
+        };
+        let (server, rings, programs) = match restored {
+            Some(Restored { server, rings, programs, .. }) => (server, rings, programs),
+            None => (Server::default(), BTreeMap::new(), Vec::new()),
+        };
+        let mut service = Self {
             server,
             sockets: Sockets::default(),
             listener,
-            domains,
+            domains: None,
             poll,
             stop,
             log,
             start: Instant::now(),
-            ready,
-            ring_of,
-        })
+            ready: BTreeSet::new(),
+            ring_of: BTreeMap::new(),
+            state,
+            state_fails_until: None,
+            read_from: BTreeSet::new(),
+            handover: None,
+        };
+        service.adopt(programs, adopted.into_iter().flatten());
+        if settings.with_domains {
+            service.connect_domains(&rings)?;
+        }
+        if service.state.is_some() {
+            service.server.keep_journal();
+            service.save(&[]);
+        }
+        Ok(service)
+    }
+
+    /// Goes on with the programs whose sockets were handed on.
+    fn adopt(
+        &mut self,
+        programs: Vec<(ConnectionId, Vec<u8>)>,
+        mut descriptors: impl Iterator<Item = OwnedFd>,
+    ) {
+        for (id, partial) in programs {
+            // After a kill there are none: their programs are told by the end of the connection.
+            let Some(descriptor) = descriptors.next() else {
+                self.server.disconnect(id);
+                continue;
+            };
+            let stream = mio::net::UnixStream::from_std(descriptor.into());
+            match self.sockets.add(id, stream, &partial, self.poll.registry()) {
+                Ok(()) => drop(self.ready.insert(id)),
+                Err(_) => self.server.disconnect(id),
+            }
+        }
+    }
+
+    /// Connects the kernel's ring and those that an earlier daemon had.
+    fn connect_domains(&mut self, rings: &BTreeMap<u16, RingState>) -> anyhow::Result<()> {
+        let (mut domains, unsent) = Domains::open(rings.get(&0))?;
+        let descriptor = domains.events().as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&descriptor), EVENTS, Interest::READABLE)?;
+        let id = self.server.connection_of(0).unwrap_or_else(|| self.server.connect_domain(0));
+        self.server.resume_output(id, unsent);
+        self.ring_of.insert(id, 0);
+        for domain in self.server.domains() {
+            let (state, ring) = (domains.state(domain), rings.get(&domain));
+            if let (Some(id), Some(ring)) = (self.server.connection_of(domain), ring)
+                && state != DomainState::Gone
+            {
+                match domains.resume(domain, ring) {
+                    Ok(unsent) => self.server.resume_output(id, unsent),
+                    Err(error) => {
+                        let text = format_args!("cannot connect domain {domain} again: {error}");
+                        self.log.line(text);
+                    }
+                }
+                self.ring_of.insert(id, domain);
+            }
+            // It may have stopped while there was no daemon to hear of it.
+            self.server.domain_state(domain, state);
+        }
+        self.ready.extend(self.ring_of.keys());
+        self.domains = Some(domains);
+        Ok(())
     }
 
     /// Serves until a signal says to end.
@@ -99,6 +201,10 @@ impl Service {
                 }
             }
             wait = self.rounds();
+            if let Some(handover) = self.handover.take() {
+                self.hand_over(&handover);
+                wait = Some(Duration::ZERO);
+            }
         }
     }
 
@@ -116,7 +222,7 @@ impl Service {
     fn accept(&mut self) {
         while let Some(stream) = self.listener.accept() {
             let id = self.server.connect_tool();
-            match self.sockets.add(id, stream, self.poll.registry()) {
+            match self.sockets.add(id, stream, &[], self.poll.registry()) {
                 Ok(()) => drop(self.ready.insert(id)),
                 Err(_) => self.server.disconnect(id),
             }
@@ -180,23 +286,134 @@ impl Service {
 
     fn ring_message(&mut self, id: ConnectionId, domain: u16) -> Option<Message> {
         let domains = self.domains.as_mut()?;
-        let message = match domains.next_message(domain) {
-            Input::Message(message) => Some(message),
-            Input::Nothing => None,
+        self.read_from.insert(domain);
+        match domains.next_message(domain) {
+            Input::Message(message) => return Some(message),
+            Input::Nothing => {}
             Input::Reset => {
                 self.server.reset(id);
-                None
+                self.restart(domain);
             }
             Input::Broken(error) => {
                 self.log.line(format_args!("domain {domain} is ignored: {error:?} in its ring"));
                 self.server.reset(id);
-                None
             }
-        };
-        if message.is_none() {
+        }
+        self.commit();
+        if let Some(domains) = &mut self.domains {
             domains.notify(domain);
         }
-        message
+        None
+    }
+
+    /// Lets a domain's ring begin afresh, which is written down before it is done: were it the
+    /// other way round, a daemon after a kill would look for requests where there are none.
+    fn restart(&mut self, domain: u16) {
+        self.read_from.remove(&domain);
+        self.server.note(&Record::Restarted { domain });
+        self.commit();
+        if let Some(domains) = &mut self.domains {
+            domains.restart(domain);
+        }
+    }
+
+    /// Writes down what happened since the last time, before anybody hears of it, and only then
+    /// takes requests out of rings: a daemon after a kill answers each request once.
+    fn commit(&mut self) {
+        let read_from = std::mem::take(&mut self.read_from);
+        if self.state.is_some() {
+            let records = self
+                .domains
+                .iter()
+                .flat_map(|domains| read_from.iter().filter_map(|domain| domains.change(*domain)));
+            for record in records {
+                self.server.note(&record);
+            }
+            let records = self.server.take_journal();
+            if !records.is_empty() {
+                self.keep(&records);
+            }
+        }
+        if let Some(domains) = &mut self.domains {
+            for domain in read_from {
+                domains.settle(domain);
+            }
+        }
+    }
+
+    fn keep(&mut self, records: &[u8]) {
+        let Some(state) = &mut self.state else { return };
+        match self.state_fails_until {
+            None if !state.is_long() => {
+                if let Err(error) = state.append(records) {
+                    self.state_failed(&error);
+                }
+            }
+            Some(until) if Instant::now() < until => {}
+            _ => self.save(&[]),
+        }
+    }
+
+    /// Writes the state as a whole, with programs whose sockets are handed on and what else they
+    /// need.
+    fn save(&mut self, handed_on: &[u8]) {
+        let mut snapshot = handed_on.to_vec();
+        for domain in self.domains.iter().flat_map(Domains::numbers) {
+            if let Some(record) = self.domains.as_ref().and_then(|all| all.record(domain)) {
+                record.encode(&mut snapshot);
+            }
+        }
+        let programs: Vec<ConnectionId> = if handed_on.is_empty() {
+            Vec::new()
+        } else {
+            self.sockets.all().map(|all| all.0).collect()
+        };
+        snapshot.extend_from_slice(&self.server.snapshot(&programs));
+        let Some(state) = &mut self.state else { return };
+        match state.write(&snapshot) {
+            Ok(()) => self.state_fails_until = None,
+            Err(error) => self.state_failed(&error),
+        }
+    }
+
+    fn state_failed(&mut self, error: &std::io::Error) {
+        let now = Instant::now();
+        self.log.line(format_args!("cannot keep the state, and would not survive a kill: {error}"));
+        if let Some(state) = &mut self.state {
+            state.remove();
+        }
+        self.state_fails_until = Some(now + STATE_RETRY);
+    }
+
+    /// Lets another program go on in this one's place; returns only where it cannot.
+    fn hand_over(&mut self, handover: &Handover) {
+        self.flush_all();
+        let error = match handover::check(&handover.program) {
+            Ok(()) => {
+                let mut records = Vec::new();
+                for (id, partial, _) in self.sockets.all() {
+                    Record::Socket { number: id.0, partial: partial.into() }.encode(&mut records);
+                }
+                records.extend_from_slice(&self.server.handover_answer(handover));
+                self.save(&records);
+                if self.state.is_none() || self.state_fails_until.is_some() {
+                    anyhow::anyhow!("no state is kept that another program could go on with")
+                } else {
+                    self.log.line(format_args!("{} takes over", handover.program));
+                    let sockets = self.sockets.all().map(|(_, _, socket)| socket);
+                    let descriptors: Vec<BorrowedFd<'_>> =
+                        std::iter::once(self.listener.as_fd()).chain(sockets).collect();
+                    handover::become_other(handover, &descriptors)
+                }
+            }
+            Err(error) => error,
+        };
+        self.log.line(format_args!("no live update: {error:#}"));
+        self.server.handover_failed(handover, &format!("{error:#}"));
+        if self.state.is_some() {
+            self.save(&[]);
+        }
+        self.flush_all();
     }
 
     /// Sends what waits and carries out effects until there are none.
@@ -205,6 +422,7 @@ impl Service {
             for effect in self.server.take_effects() {
                 self.carry_out(effect);
             }
+            self.commit();
             let dirty = self.server.take_dirty();
             if dirty.is_empty() {
                 return;
@@ -246,6 +464,10 @@ impl Service {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Introduce(request) => {
+                if request.again {
+                    // Nothing of the ring as it was counts any more, whether this succeeds or not.
+                    self.restart(request.domain);
+                }
                 let outcome = match &mut self.domains {
                     Some(domains) => domains.introduce(&request),
                     None => Err(Failure::ENOSYS),
@@ -271,6 +493,7 @@ impl Service {
                 self.close(id);
             }
             Effect::Log(line) => self.log.line(line),
+            Effect::Handover(handover) => self.handover = Some(handover),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{Permissions, create_dir_all, remove_file, set_permissions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,18 @@ impl Listener {
         Ok(Self { listener, path: path.to_owned() })
     }
 
+    /// Goes on listening where an earlier program listened.
+    pub(crate) fn adopt(
+        descriptor: OwnedFd,
+        path: &Path,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
+        let mut listener = UnixListener::from_std(descriptor.into());
+        registry.register(&mut listener, token, Interest::READABLE)?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
     /// Takes the next program that wants to connect, if one does.
     pub(crate) fn accept(&self) -> Option<UnixStream> {
         loop {
@@ -54,6 +67,12 @@ impl Listener {
                 Err(_) => return None,
             }
         }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 }
 
@@ -84,18 +103,26 @@ struct Socket {
 pub(crate) struct Closed;
 
 impl Sockets {
-    /// Adds a program.
+    /// Adds a program, of whose next messages `partial` was read already.
     pub(crate) fn add(
         &mut self,
         id: ConnectionId,
         mut stream: UnixStream,
+        partial: &[u8],
         registry: &Registry,
     ) -> io::Result<()> {
         registry.register(&mut stream, token(id), Interest::READABLE)?;
-        let decoder = Decoder::default();
+        let mut decoder = Decoder::default();
+        decoder.extend(partial);
         let socket = Socket { stream, decoder, readable: true, blocked: false };
         self.sockets.insert(id, socket);
         Ok(())
+    }
+
+    /// Returns all programs, with what was read of their next messages and their sockets.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (ConnectionId, &[u8], BorrowedFd<'_>)> {
+        let all = self.sockets.iter();
+        all.map(|(id, socket)| (*id, socket.decoder.rest(), socket.stream.as_fd()))
     }
 
     /// Returns whether this connection is a program's.

@@ -1,0 +1,252 @@
+//! What the daemon writes down so that one after it can go on: records, and how they lie in a file.
+//!
+//! A file is a row of frames; a frame holds the records of one step of the server and counts whole or
+//! not at all, so that a daemon killed while it wrote leaves no half step. Records are postcard's.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::permission::Permission;
+
+/// The layout of these records; another is not read.
+pub const VERSION: u32 = 1;
+/// Bytes before a frame's records: their number and their checksum.
+const FRAME_HEADER: usize = 8;
+
+/// Whose a watch or a transaction is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd, Serialize, Deserialize)]
+pub enum Holder {
+    /// A domain's, over its ring.
+    Domain(u16),
+    /// A program's, over a socket that is handed on.
+    Socket(u32),
+}
+
+/// One thing that changed, or in a snapshot one thing that is.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Record<'a> {
+    /// Begins a file.
+    Header {
+        /// [`VERSION`].
+        version: u32,
+        /// The kernel's boot this is of; after another boot it is worth nothing.
+        boot: Cow<'a, str>,
+        /// How many daemons went before.
+        epoch: u32,
+    },
+    /// A node is there, with these contents.
+    Node {
+        /// Its path; the parent's record comes earlier.
+        path: Cow<'a, str>,
+        /// Its value.
+        value: Cow<'a, [u8]>,
+        /// Its permissions.
+        permissions: Cow<'a, [Permission]>,
+    },
+    /// A node is there no more; what was below went earlier.
+    Removed {
+        /// Its path.
+        path: Cow<'a, str>,
+    },
+    /// A domain was connected.
+    Introduced {
+        /// The domain.
+        domain: u16,
+        /// The frame of its ring.
+        gfn: u64,
+        /// Its end of the event channel.
+        port: u32,
+    },
+    /// A domain's connection is gone.
+    Released {
+        /// The domain.
+        domain: u16,
+    },
+    /// A domain has another's rights.
+    Target {
+        /// The domain.
+        domain: u16,
+        /// The other.
+        target: u16,
+    },
+    /// A domain's shutdown was reported, or may be reported again.
+    Shutdown {
+        /// The domain.
+        domain: u16,
+        /// Whether it was.
+        reported: bool,
+    },
+    /// A limit was set.
+    Quota {
+        /// Its name.
+        name: Cow<'a, str>,
+        /// Its value.
+        value: u64,
+    },
+    /// A watch was set up.
+    Watch {
+        /// Whose.
+        holder: Holder,
+        /// The watched path.
+        path: Cow<'a, str>,
+        /// Its token.
+        token: Cow<'a, [u8]>,
+        /// Bytes of the path that the request left out.
+        implied: u32,
+        /// Levels below that count.
+        depth: Option<u32>,
+    },
+    /// A watch was taken away.
+    Unwatch {
+        /// Whose.
+        holder: Holder,
+        /// The watched path.
+        path: Cow<'a, str>,
+        /// Its token.
+        token: Cow<'a, [u8]>,
+    },
+    /// A transaction was started or ended.
+    Transaction {
+        /// Whose.
+        holder: Holder,
+        /// Its number.
+        number: u32,
+        /// Whether it is open from now on.
+        open: bool,
+    },
+    /// All watches and transactions of a connection are gone.
+    Forgotten {
+        /// Whose.
+        holder: Holder,
+    },
+    /// Bytes were added to what a connection has to be sent.
+    Output {
+        /// Whose.
+        holder: Holder,
+        /// The bytes.
+        bytes: Cow<'a, [u8]>,
+    },
+    /// How far a domain's ring was used. What was read beyond whole messages comes along.
+    Ring {
+        /// The domain.
+        domain: u16,
+        /// Its index of requests, as far as they were handled.
+        requests: u32,
+        /// Its index of responses: where the bytes that still have to be sent begin.
+        responses: u32,
+        /// The beginning of a message that had not arrived whole.
+        partial: Cow<'a, [u8]>,
+    },
+    /// A domain's ring was emptied and begins at 0; nothing waits to be sent.
+    Restarted {
+        /// The domain.
+        domain: u16,
+    },
+    /// A program's socket that is handed on, in the order of the descriptors.
+    Socket {
+        /// Its number in other records.
+        number: u32,
+        /// What was read of messages not handled yet.
+        partial: Cow<'a, [u8]>,
+    },
+}
+
+impl Record<'_> {
+    /// Adds the record to others.
+    pub fn encode(&self, records: &mut Vec<u8>) {
+        // Taken out for the encoder to extend in place.
+        let before = std::mem::take(records);
+        *records = postcard::to_extend(self, before).expect("memory takes any record");
+    }
+}
+
+/// Makes a frame of records, ready to be written.
+pub fn frame(records: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(FRAME_HEADER + records.len());
+    let length = u32::try_from(records.len()).expect("a frame is shorter than 4 GiB");
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(records).to_le_bytes());
+    bytes.extend_from_slice(records);
+    bytes
+}
+
+/// Returns the records of all whole frames, and how many bytes of `file` those take.
+///
+/// What follows the first frame that is cut short or damaged is left out.
+pub fn read(file: &[u8]) -> (Vec<Record<'static>>, usize) {
+    let (mut records, mut end) = (Vec::new(), 0);
+    while let Some(frame) = file.get(end..).and_then(next_frame) {
+        let mut rest = frame;
+        let before = records.len();
+        while !rest.is_empty() {
+            match postcard::take_from_bytes::<Record<'static>>(rest) {
+                Ok((record, after)) => {
+                    records.push(record);
+                    rest = after;
+                }
+                Err(_) => {
+                    records.truncate(before);
+                    return (records, end);
+                }
+            }
+        }
+        end += FRAME_HEADER + frame.len();
+    }
+    (records, end)
+}
+
+fn next_frame(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (checksum, rest) = rest.split_first_chunk::<4>()?;
+    let records = rest.get(..usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+    (crc32fast::hash(records) == u32::from_le_bytes(*checksum)).then_some(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::permission::Access;
+
+    fn node(path: &str) -> Record<'_> {
+        Record::Node {
+            path: path.into(),
+            value: (&b"\0\xff"[..]).into(),
+            permissions: vec![Permission::new(7, Access::READ)].into(),
+        }
+    }
+
+    #[test]
+    fn records_are_read_back_as_they_were_written() {
+        let written = [node("/a"), node("/a/b"), Record::Released { domain: 3 }];
+        let mut records = Vec::new();
+        written.iter().for_each(|record| record.encode(&mut records));
+        let file = [frame(&records), frame(&[]), frame(&records)].concat();
+        let (found, length) = read(&file);
+        assert_eq!(found, [written.clone(), written].concat());
+        assert_eq!(length, file.len());
+    }
+
+    #[test]
+    fn a_step_that_was_cut_short_or_damaged_does_not_count() {
+        let mut records = Vec::new();
+        node("/a").encode(&mut records);
+        let one = frame(&records);
+        node("/b").encode(&mut records);
+        let two = frame(&records);
+        for length in 0..two.len() {
+            let file = [&one, &two[..length]].concat();
+            assert_eq!(read(&file), (vec![node("/a")], one.len()));
+        }
+        for place in 0..two.len() {
+            let mut damaged = two.clone();
+            damaged[place] ^= 1;
+            assert_eq!(read(&[one.clone(), damaged].concat()).0, [node("/a")]);
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_file_is_no_frame() {
+        assert_eq!(read(&[0xff; 64]), (Vec::new(), 0));
+    }
+}
