@@ -12,7 +12,7 @@ use crate::process::{cargo, dist, llvm_tool, output, run, say};
 pub(crate) const BARE_METAL: &str = "aarch64-unknown-none-softfloat";
 const STATIC_LINUX: &str = "aarch64-unknown-linux-musl";
 const PLATFORM: &str = "platform-qemu-virt";
-const TOOLSTACK: [&str; 3] = ["xenstore", "xenconsoled", "xl"];
+const TOOLSTACK: [&str; 4] = ["boot-bundle", "xenstore", "xenconsoled", "xl"];
 
 /// What of a package is built.
 pub(crate) enum Built {
