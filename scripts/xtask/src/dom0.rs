@@ -9,7 +9,7 @@ use crate::qemu;
 use crate::serial::Serial;
 
 /// How long Dom0 may take from power-on to its prompt.
-const BOOT_LIMIT: Duration = Duration::from_secs(180);
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
 /// Characters typed before an answer is waited for: an input ring on the way may hold no more than 128.
 const TYPED_AT_ONCE: usize = 72;
 /// A shell function that joins lines to a command until an empty one, then runs it and tells its status.
@@ -104,7 +104,7 @@ impl Session {
     /// Powers Dom0 off; the machine must end by itself and well.
     pub(crate) fn power_off(mut self) -> Result<()> {
         self.serial.send("poweroff\n")?;
-        let status = self.serial.end(Duration::from_secs(60)).context("poweroff")?;
+        let status = self.serial.end(Duration::from_secs(120)).context("poweroff")?;
         if !status.success() {
             bail!("QEMU ended with {status} after poweroff");
         }

@@ -98,7 +98,7 @@ fn add_files(disk: &Path, files: &[(PathBuf, String)]) -> Result<()> {
 }
 
 /// Returns the search path with the directories of administrators' tools, which a plain user's may lack.
-fn path_with_sbin() -> String {
+pub(crate) fn path_with_sbin() -> String {
     format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
@@ -119,7 +119,7 @@ fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Sums up everything under the recipe's directory, documentation and what is not asked for aside.
-fn recipe_hash(directory: &Path, extra: &[String]) -> Result<u64> {
+pub(crate) fn recipe_hash(directory: &Path, extra: &[String]) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
     hash_tree(directory, &mut hasher)?;
     for part in extra {

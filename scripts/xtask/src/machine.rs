@@ -36,6 +36,17 @@ pub(crate) enum Boot {
     Bundle,
 }
 
+/// What Dom0's root file system is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Root {
+    /// A few packages and busybox's init, up in seconds.
+    Small,
+    /// A whole Debian installation with systemd, made a host by our Debian packages; boots as those leave it.
+    Debian,
+    /// The Raspberry Pi's SD card, in a larger disk of the machine that is emulated; boots from its own boot bundle.
+    Card,
+}
+
 /// The machine's shape.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct MachineArgs {
@@ -48,6 +59,9 @@ pub(crate) struct MachineArgs {
     /// How Dom0's kernel and ramdisk reach the hypervisor
     #[arg(long, value_enum, default_value = "modules")]
     pub(crate) boot: Boot,
+    /// What Dom0's root file system is
+    #[arg(long, value_enum, default_value = "small")]
+    pub(crate) root: Root,
     /// Physical CPUs
     #[arg(long, default_value_t = 2)]
     pub(crate) cpus: u32,
@@ -93,6 +107,7 @@ impl Default for MachineArgs {
             hypervisor: Hypervisor::Domus,
             tools: Tools::Domus,
             boot: Boot::Modules,
+            root: Root::Small,
             cpus: 2,
             cpu: String::from(USUAL_CPU),
             memory: 2048,
@@ -114,6 +129,10 @@ impl MachineArgs {
         match name {
             "boot" => {
                 self.boot = Boot::from_str(value, false).map_err(anyhow::Error::msg)?;
+                return Ok(());
+            }
+            "root" => {
+                self.root = Root::from_str(value, false).map_err(anyhow::Error::msg)?;
                 return Ok(());
             }
             "tools" => {
@@ -145,7 +164,7 @@ impl MachineArgs {
             "memory" => self.memory = number()?,
             "dom0_memory" => self.dom0_memory = number()?,
             _ => bail!(
-                "unknown property {name}: append, boot, cpu, cpus, dom0_append, dom0_memory, extra, memory, tools or vcpus"
+                "unknown property {name}: append, boot, cpu, cpus, dom0_append, dom0_memory, extra, memory, root, tools or vcpus"
             ),
         }
         Ok(())

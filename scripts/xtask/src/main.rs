@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod compile;
+mod debian;
 mod dom0;
 mod guests;
 mod image;
@@ -32,6 +33,10 @@ struct Cli {
 enum Command {
     /// Builds the hypervisor (target/dist/qemu-virt.img) and the toolstack (target/dist/bin/)
     Build,
+    /// Makes the Debian packages domus-hypervisor and domus-toolstack (target/dist/*.deb)
+    Deb,
+    /// Makes an SD card image for a Raspberry Pi 4 (target/dist/sdcard-raspberry-pi-4.img)
+    Sdcard,
     /// Makes Dom0's disk with the toolstack on it (target/dist/dom0.ext4)
     Image,
     /// Boots Dom0 to a prompt on this terminal (Ctrl-A X ends QEMU)
@@ -110,6 +115,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Build => compile::everything(),
+        Command::Deb => debian::packages().map(drop),
+        Command::Sdcard => debian::sd_card(),
         Command::Image => image::with_toolstack(&[]).map(drop),
         Command::Run { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::None),
         Command::Gdb { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::Waits),

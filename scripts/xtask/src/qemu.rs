@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::machine::{Boot, Machine};
+use crate::debian;
+use crate::machine::{Boot, Hypervisor, Machine, MachineArgs, Root, Tools};
 use crate::process::{dist, say};
 
 /// Whether the machine starts at once.
@@ -47,6 +48,11 @@ pub(crate) fn command(machine: &Machine) -> Result<Command> {
     if args.icount {
         command.args(["-icount", "shift=0,sleep=off"]);
     }
+    match args.root {
+        Root::Small => {}
+        Root::Debian => return installed(command, args, &debian::host()?),
+        Root::Card => return installed(command, args, &debian::card()?),
+    }
     command.arg("-kernel").arg(&machine.hypervisor).args(["-append", &args.hypervisor_line()]);
     match args.boot {
         Boot::Modules => {
@@ -59,13 +65,29 @@ pub(crate) fn command(machine: &Machine) -> Result<Command> {
             command.arg("-initrd").arg(bundle(machine)?);
         }
     }
-    let disk = machine.dom0.disk.display();
+    devices(&mut command, &machine.dom0.disk, args);
+    Ok(command)
+}
+
+/// Boots what `domus-update-boot` has put in place in a Debian installation, on that installation.
+fn installed(mut command: Command, args: &MachineArgs, host: &debian::Host) -> Result<Command> {
+    if args.hypervisor != Hypervisor::Domus || args.tools != Tools::Domus {
+        bail!("a Debian installation with our packages boots with our hypervisor and tools only");
+    }
+    command.arg("-kernel").arg(&host.hypervisor).args(["-append", &args.hypervisor_line()]);
+    command.arg("-initrd").arg(&host.bundle);
+    devices(&mut command, &host.disk, args);
+    Ok(command)
+}
+
+/// Adds the root disk, the network, and what the user asked for.
+fn devices(command: &mut Command, disk: &Path, args: &MachineArgs) {
+    let disk = disk.display();
     // What Dom0 writes is gone when QEMU ends.
     command.args(["-drive", &format!("file={disk},if=none,id=root,format=raw,snapshot=on")]);
     command.args(["-device", "virtio-blk-device,drive=root"]);
     command.args(["-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net"]);
     command.args(&args.qemu);
-    Ok(command)
 }
 
 /// Adds the board itself: processors and memory in MiB.

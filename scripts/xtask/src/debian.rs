@@ -1,0 +1,134 @@
+//! A whole Debian installation as Dom0, with systemd and dpkg: our Debian packages, and the installation that they make a host.
+
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::compile;
+use crate::image::{path_with_sbin, recipe_hash};
+use crate::process::{cache, dist, output, root, run, say};
+
+/// Name of the SD card's image.
+const SD_CARD: &str = "sdcard-raspberry-pi-4.img";
+/// Size of the disk that stands for a card, in bytes: more than the image needs.
+const CARD_SIZE: u64 = 4 << 30;
+
+/// A Debian installation that our packages have made a host.
+pub(crate) struct Host {
+    /// Its disk: one file system.
+    pub(crate) disk: PathBuf,
+    /// The hypervisor, as the installation's own boot files have it.
+    pub(crate) hypervisor: PathBuf,
+    /// The boot bundle that `domus-update-boot` wrote.
+    pub(crate) bundle: PathBuf,
+}
+
+/// Builds the two Debian packages; returns their paths.
+pub(crate) fn packages() -> Result<Vec<PathBuf>> {
+    compile::everything()?;
+    say("making the Debian packages");
+    let version = env!("CARGO_PKG_VERSION");
+    let mut make = Command::new(root().join("scripts/deb/make"));
+    make.arg(dist()).arg(version).arg(dist());
+    if let Some(date) = date_of_sources() {
+        make.env("SOURCE_DATE_EPOCH", date);
+    }
+    run(&mut make)?;
+    let names = ["domus-hypervisor", "domus-toolstack"];
+    let paths = names.map(|name| dist().join(format!("{name}_{version}_arm64.deb")));
+    for path in &paths {
+        let size = fs::metadata(path).with_context(|| path.display().to_string())?.len();
+        let shown = path.strip_prefix(root()).unwrap_or(path);
+        say(&format!("{} ({} KiB)", shown.display(), size / 1024));
+    }
+    Ok(paths.into())
+}
+
+/// Makes a plain Debian installation unless one of the same recipe is there; returns its directory.
+pub(crate) fn base() -> Result<PathBuf> {
+    let scripts = root().join("scripts");
+    // The demo guest comes with it.
+    let recipe = recipe_hash(&scripts.join("debian"), &[])?
+        ^ recipe_hash(&scripts.join("rootfs/initramfs"), &[])?;
+    let here = cache().join(format!("debian-{recipe:016x}"));
+    if !here.join("complete").exists() {
+        say("making a Debian installation (once; kept in target/cache)");
+        run(Command::new(scripts.join("debian/make")).arg(&here))?;
+        fs::write(here.join("complete"), "")?;
+    }
+    Ok(here)
+}
+
+/// Installs our packages into a copy of the Debian installation, as an administrator would with dpkg.
+pub(crate) fn host() -> Result<Host> {
+    let base = base()?;
+    let packages = packages()?;
+    say("installing them in a Debian installation, in a virtual machine");
+    let disk = dist().join("debian.ext4");
+    let new = dist().join(format!("debian.ext4.{}", std::process::id()));
+    let original = base.join("debian.ext4");
+    run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(original).arg(&new))?;
+    set_up(&base, &new, &packages, "qemu-virt")?;
+    let hypervisor = dist().join("debian-domus.img");
+    let bundle = dist().join("debian-domus-boot.cpio");
+    take(&new, "/boot/domus/domus.img", &hypervisor)?;
+    take(&new, "/boot/domus/domus-boot.cpio", &bundle)?;
+    fs::rename(&new, &disk)?;
+    Ok(Host { disk, hypervisor, bundle })
+}
+
+/// Makes an SD card image for a Raspberry Pi 4.
+pub(crate) fn sd_card() -> Result<()> {
+    let base = base()?;
+    let packages = packages()?;
+    say("making the SD card");
+    let mut make = Command::new(root().join("scripts/raspberry-pi-4/make"));
+    make.arg(base).arg(dist().join(SD_CARD)).args(packages);
+    run(make.env("PATH", path_with_sbin()))
+}
+
+/// Makes the SD card and puts a copy of it into a larger disk, as writing it to a card would.
+pub(crate) fn card() -> Result<Host> {
+    sd_card()?;
+    let disk = dist().join("card.disk");
+    let image = dist().join(SD_CARD);
+    run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(&image).arg(&disk))?;
+    fs::OpenOptions::new().write(true).open(&disk)?.set_len(CARD_SIZE)?;
+    let bundle = dist().join("card-domus-boot.cpio");
+    let mut copy = Command::new("mcopy");
+    copy.arg("-n").arg("-o").arg("-i").arg(format!("{}@@4M", image.display()));
+    run(copy.arg("::domus-boot.cpio").arg(&bundle))?;
+    // The board's own hypervisor is of no use on this machine.
+    Ok(Host { disk, hypervisor: compile::hypervisor()?, bundle })
+}
+
+/// Runs `scripts/host/make`: our packages and what makes a Dom0 of an installation, put on a disk.
+pub(crate) fn set_up(base: &Path, disk: &Path, packages: &[PathBuf], board: &str) -> Result<()> {
+    run(Command::new(root().join("scripts/host/make"))
+        .arg(base)
+        .arg(disk)
+        .arg(board)
+        .args(packages))
+}
+
+/// Copies a file out of an ext4 image.
+fn take(disk: &Path, from: &str, to: &Path) -> Result<()> {
+    let _ = fs::remove_file(to);
+    let request = format!("dump {from} {}", to.display());
+    let mut debugfs = Command::new("debugfs");
+    debugfs.env("PATH", path_with_sbin()).args(["-R", &request]).arg(disk);
+    // It says its version, and ends with status 0 whatever happened.
+    run(debugfs.stderr(Stdio::null()))?;
+    match fs::metadata(to) {
+        Ok(file) if file.len() > 0 => Ok(()),
+        _ => bail!("{} has no {from}", disk.display()),
+    }
+}
+
+/// Returns when the sources were last committed, in seconds; nothing outside a clone.
+fn date_of_sources() -> Option<String> {
+    let mut git = Command::new("git");
+    git.current_dir(root()).args(["log", "-1", "--format=%ct"]);
+    output(&mut git).ok().map(|date| date.trim().to_owned())
+}
