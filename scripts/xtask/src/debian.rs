@@ -100,7 +100,7 @@ pub(crate) fn card() -> Result<Host> {
     copy.arg("-n").arg("-o").arg("-i").arg(format!("{}@@4M", image.display()));
     run(copy.arg("::domus-boot.cpio").arg(&bundle))?;
     // The board's own hypervisor is of no use on this machine.
-    Ok(Host { disk, hypervisor: compile::hypervisor()?, bundle })
+    Ok(Host { disk, hypervisor: dist().join("qemu-virt.img"), bundle })
 }
 
 /// Runs `scripts/host/make`: our packages and what makes a Dom0 of an installation, put on a disk.
