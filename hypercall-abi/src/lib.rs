@@ -10,6 +10,8 @@ pub mod console_io;
 pub mod domctl;
 pub mod errno;
 pub mod event_channel;
+#[cfg(feature = "extension")]
+pub mod extension;
 pub mod features;
 pub mod grant_table;
 pub mod hvm;

@@ -7,6 +7,7 @@
 pub mod console_io;
 pub mod domctl;
 pub mod event_channel;
+pub mod extension;
 pub mod grant_table;
 pub mod hvm;
 pub mod hypfs;
@@ -142,6 +143,7 @@ pub fn dispatch(caller: &Caller<'_>, number: u64, arguments: &Arguments) -> Outc
         numbers::DOMCTL => domctl::handle(caller, arguments),
         numbers::SYSCTL => sysctl::handle(caller, arguments),
         numbers::MEMORY_OP => memory::handle(caller, arguments),
+        numbers::EXTENSION => extension::handle(caller, arguments),
         _ => Errno::ENOSYS.into(),
     }
 }
