@@ -31,7 +31,7 @@ use crate::load::load_into_guest;
 use crate::plan::{BuildPlan, Extents, Host, Images};
 use crate::store::{self, domain_path, notes_path, private_to, readable_by};
 use crate::userdata::{Item, Userdata};
-use crate::{devices, domain, json};
+use crate::{cpupool, devices, domain, json};
 
 /// A domain that was built, paused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -93,8 +93,11 @@ pub fn check(xen: &impl Xen, store: &Client, config: &DomainConfig) -> Result<()
     if let Some(domain) = domain::find_named(xen, store, &config.name)? {
         return Err(Error::NameTaken { name: config.name.clone(), domain });
     }
+    if let Some(uuid) = config.uuid {
+        check_uuid(xen, uuid)?;
+    }
     if let Some(pool) = &config.pool {
-        find_pool(xen, store, pool)?;
+        cpupool::find(xen, store, pool)?;
     }
     for disk in &config.disks {
         backend(xen, store, disk.backend.as_deref())?;
@@ -108,6 +111,8 @@ pub fn check(xen: &impl Xen, store: &Client, config: &DomainConfig) -> Result<()
 }
 
 /// Builds a domain with its devices, and leaves it paused. `text` is what it is made anew from.
+///
+/// It counts as unfinished, and is removed when that is found out, until [`finish`] is called.
 pub fn create(
     xen: &impl Xen,
     store: &Client,
@@ -119,7 +124,9 @@ pub fn create(
     let sources = Sources::open(config)?;
     let plan = BuildPlan::new(config, &sources.images(), &host(xen)?)?;
     let uuid = config.uuid.unwrap_or_else(Uuid::new_v4);
-    let created = xen.create_domain(&CreateDomain {
+    let pool = config.pool.as_deref().map(|pool| cpupool::find(xen, store, pool)).transpose()?;
+    files.unfinished().begin(uuid)?;
+    let answer = xen.create_domain(&CreateDomain {
         domain: None,
         handle: *uuid.as_bytes(),
         max_vcpus: config.max_vcpus,
@@ -129,16 +136,31 @@ pub fn create(
         vpmu: config.vpmu,
         gic_version: config.gic_version,
         spis: u32::from(config.vuart),
-    })?;
-    let builder = Builder { xen, store, files, config, plan, created, uuid };
+    });
+    let created = match answer {
+        Ok(created) => created,
+        Err(error) => {
+            files.unfinished().end(uuid)?;
+            return Err(error.into());
+        }
+    };
+    let pool = pool.map(|pool| pool.id).filter(|pool| *pool != 0);
+    let builder = Builder { xen, store, files, config, plan, created, uuid, pool };
     match builder.build(&sources, text) {
         Ok(()) => Ok(Built { domain: created.domain, uuid }),
         Err(error) => {
             // What failed first is what the user must hear; removal goes on over failures of its own.
-            let _ = domain::destroy(xen, store, files, created.domain);
+            if domain::destroy(xen, store, files, created.domain).is_ok() {
+                files.unfinished().end(uuid)?;
+            }
             Err(error)
         }
     }
+}
+
+/// Says that a built domain is complete: whoever watches it has been told, and it may run.
+pub fn finish(files: &Userdata, built: Built) -> Result<()> {
+    files.unfinished().end(built.uuid)
 }
 
 struct Builder<'a, X> {
@@ -149,6 +171,8 @@ struct Builder<'a, X> {
     plan: BuildPlan,
     created: Created,
     uuid: Uuid,
+    /// The CPU pool, where it is not the first.
+    pool: Option<u32>,
 }
 
 /// What links the domain to xenstored and xenconsoled.
@@ -162,6 +186,9 @@ impl<X: Xen> Builder<'_, X> {
     fn build(&self, sources: &Sources, text: &str) -> Result<()> {
         let domain = self.created.domain;
         self.xen.set_default_colors(domain)?;
+        if let Some(pool) = self.pool {
+            cpupool::migrate(self.xen, domain, pool)?;
+        }
         self.publish_skeleton()?;
         self.limits()?;
         let mut rings = Rings {
@@ -236,7 +263,7 @@ impl<X: Xen> Builder<'_, X> {
 
     fn out_of_memory(&self) -> Error {
         let free_mib = host(self.xen).map_or(0, |host| host.free_kib / 1024);
-        Error::NoMemory { needed_mib: self.config.memory_kib.div_ceil(1024), free_mib }
+        Error::NoMemory { needed_mib: self.config.max_memory_kib.div_ceil(1024), free_mib }
     }
 
     /// Clears the shared pages and tells the guest where they are.
@@ -275,7 +302,9 @@ impl<X: Xen> Builder<'_, X> {
 
     fn place(&self, place: Region, content: &Content) -> Result<()> {
         let domain = self.created.domain;
-        load_into_guest(self.xen, domain, place, content)?;
+        if load_into_guest(self.xen, domain, place, content)? {
+            return Ok(());
+        }
         let first = place.base / PAGE;
         let count = place.end().div_ceil(PAGE) - first;
         Ok(self.xen.flush_cache(domain, Gfn(first), count)?)
@@ -493,17 +522,11 @@ fn backend(xen: &impl Xen, store: &Client, name: Option<&str>) -> Result<DomId> 
     name.map_or(Ok(DomId::DOM0), |name| domain::find(xen, store, name))
 }
 
-/// The number of a CPU pool; only the first can be had, as pools cannot be made yet.
-fn find_pool(xen: &impl Xen, store: &Client, wanted: &str) -> Result<u32> {
-    let mut next = 0;
-    while let Some(pool) = xen.cpupool(next)? {
-        let name = store.read_optional(&format!("/local/pool/{}/name", pool.id))?;
-        if name.as_deref() == Some(wanted) || wanted == pool.id.to_string() {
-            return Ok(pool.id);
-        }
-        next = pool.id + 1;
-    }
-    Err(Error::NoSuchPool { pool: wanted.into() })
+/// Refuses a UUID that a domain has: what belongs to which could not be told any more.
+fn check_uuid(xen: &impl Xen, uuid: Uuid) -> Result<()> {
+    let domains = xen.domains(DomId::DOM0)?;
+    let other = domains.iter().find(|info| domain::uuid(info) == uuid && !info.dying);
+    other.map_or(Ok(()), |other| Err(Error::UuidTaken { uuid, domain: other.domain }))
 }
 
 fn random(count: usize) -> Result<Vec<u8>> {

@@ -3,6 +3,7 @@
 //! A device is a directory of the guest's (the front end), a directory of the backend's domain, and a
 //! copy of the latter among the toolstack's own notes, which is what it is removed by.
 
+mod bridge;
 pub mod console;
 pub mod vbd;
 pub mod vif;

@@ -72,6 +72,14 @@ pub enum Error {
         /// Who has it.
         domain: DomId,
     },
+    /// Another domain has the UUID.
+    #[error("a domain with UUID {uuid} already exists, with domain id {domain}")]
+    UuidTaken {
+        /// The UUID.
+        uuid: uuid::Uuid,
+        /// Who has it.
+        domain: DomId,
+    },
     /// There is no such domain.
     #[error("{name} is an invalid domain identifier")]
     NoSuchDomain {
@@ -139,6 +147,22 @@ pub enum Error {
     NoSuchPool {
         /// Its name.
         pool: String,
+    },
+    /// A CPU pool still has domains.
+    #[error("CPU pool \"{pool}\" still has {domains} domains; move them with xl cpupool-migrate")]
+    PoolInUse {
+        /// Its name.
+        pool: String,
+        /// How many.
+        domains: u32,
+    },
+    /// Another CPU pool has the name.
+    #[error("a CPU pool named \"{name}\" already exists, with number {pool}")]
+    PoolNameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        pool: u32,
     },
     /// A domain cannot do what was asked.
     #[error("domain {domain} cannot do this: {why}")]

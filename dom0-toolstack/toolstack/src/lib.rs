@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod config;
+pub mod cpupool;
 pub mod device_tree;
 pub mod devices;
 pub mod dom0;
@@ -17,6 +18,7 @@ pub mod layout;
 pub mod load;
 pub mod plan;
 pub mod store;
+pub mod unfinished;
 pub mod userdata;
 
 pub use error::{Error, Result, plain};

@@ -2,8 +2,8 @@
 
 use std::os::fd::AsFd;
 
-use xen_sys::memory::Memory;
-use xen_sys::{DomId, Gfn};
+use xen_sys::memory::{Memory, Source};
+use xen_sys::{DomId, Gfn, SharedPages};
 
 use crate::error::{Error, Result};
 use crate::image::Content;
@@ -14,13 +14,42 @@ const BATCH: u64 = 4096;
 
 /// Copies `content` to `place` in `domain`'s memory, which must be there and not be running.
 ///
-/// The one place where guests are filled: files are read by the kernel straight into the guest's pages.
+/// The one place where guests are filled. Our own hypervisor copies all of it in one call; with others the guest's
+/// pages are mapped, and files read by the kernel straight into them. Says whether it stands in memory, so that a guest
+/// sees it whose caches are off: after mapping, what was written may stand in caches.
 pub fn load_into_guest(
     xen: &impl Memory,
     domain: DomId,
     place: Region,
     content: &Content,
-) -> Result<()> {
+) -> Result<bool> {
+    if copy(xen, domain, place, content)? {
+        return Ok(true);
+    }
+    map(xen, domain, place, content)?;
+    Ok(false)
+}
+
+fn copy(xen: &impl Memory, domain: DomId, place: Region, content: &Content) -> Result<bool> {
+    match content {
+        Content::Bytes(bytes) => Ok(xen.load(domain, place.base, Source::Bytes(bytes))?),
+        Content::File { file, length } => {
+            // Asked first with nothing, since bringing a file in is work, too.
+            if *length == 0 || !xen.load(domain, place.base, Source::Bytes(&[]))? {
+                return Ok(false);
+            }
+            match SharedPages::of_file(file, small(*length)) {
+                Ok(pages) => {
+                    Ok(xen.load(domain, place.base, Source::Pages(&pages, small(*length)))?)
+                }
+                // A file system without mappings: the file can still be read.
+                Err(_) => Ok(false),
+            }
+        }
+    }
+}
+
+fn map(xen: &impl Memory, domain: DomId, place: Region, content: &Content) -> Result<()> {
     let (mut done, length) = (0, content.length());
     while done < length {
         let address = place.base + done;

@@ -75,7 +75,9 @@ const SLACK_KIB: u64 = 1024;
 impl BuildPlan {
     /// Decides; refuses what the host or the domain's own size cannot hold.
     pub fn new(config: &DomainConfig, images: &Images, host: &Host) -> Result<Self> {
-        let memory = banks(config.memory_kib * 1024);
+        // A guest's balloon driver takes the memory that it was started with for its maximum: the
+        // domain is given that, and the driver gives back what is above its target.
+        let memory = banks(config.max_memory_kib * 1024);
         let paging_pool = paging_pool(config.max_vcpus, config.max_memory_kib);
         check_free_memory(config, paging_pool, host)?;
         let bank = memory.first().copied().unwrap_or(Region { base: 0, size: 0 });
@@ -137,7 +139,7 @@ fn paging_pool(vcpus: u32, memory_kib: u64) -> u64 {
 }
 
 fn check_free_memory(config: &DomainConfig, paging_pool: u64, host: &Host) -> Result<()> {
-    let needed_kib = config.memory_kib + 2 * SLACK_KIB + paging_pool / 1024;
+    let needed_kib = config.max_memory_kib + 2 * SLACK_KIB + paging_pool / 1024;
     if needed_kib <= host.free_kib {
         return Ok(());
     }
@@ -270,6 +272,16 @@ mod tests {
         let orders: Vec<_> = plan.extents.iter().map(|run| (run.order, run.count)).collect();
         assert_eq!(orders, [(18, 3), (18, 2), (0, 256)]);
         assert_eq!(plan.extents[1].first, Gfn(0x20_0000));
+    }
+
+    #[test]
+    fn a_domain_is_given_what_its_balloon_may_ever_hold() {
+        let text = "memory=64\nmaxmem=128";
+        let plan = BuildPlan::new(&config(text), &images(MIB, None), &host()).unwrap();
+        assert_eq!(plan.memory, [Region { base: 0x4000_0000, size: 128 * MIB }]);
+        assert_eq!(plan.limit_kib, 129 << 10);
+        let small = Host { free_kib: 100 << 10, ..host() };
+        assert!(BuildPlan::new(&config(text), &images(MIB, None), &small).is_err());
     }
 
     #[test]

@@ -7,11 +7,13 @@ use uuid::Uuid;
 use xen_sys::DomId;
 
 use crate::error::{Error, Result};
+use crate::unfinished::Unfinished;
 
 /// The directory of the files.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Userdata {
     directory: PathBuf,
+    unfinished: Unfinished,
 }
 
 /// What a file holds.
@@ -34,14 +36,20 @@ impl Item {
 
 impl Default for Userdata {
     fn default() -> Self {
-        Self::new(Path::new("/var/lib/xen"))
+        Self { directory: "/var/lib/xen".into(), unfinished: Unfinished::default() }
     }
 }
 
 impl Userdata {
     /// Files in `directory`, which is made when needed.
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.into() }
+        let unfinished = Unfinished::new(&directory.join("unfinished"));
+        Self { directory: directory.into(), unfinished }
+    }
+
+    /// What was begun and not ended.
+    pub const fn unfinished(&self) -> &Unfinished {
+        &self.unfinished
     }
 
     /// Keeps `text`.

@@ -19,10 +19,10 @@ use crate::error::{Error, Result};
 use crate::event_channel::{EventChannel, Status};
 use crate::hvm::{Hvm, Param};
 use crate::ids::{DomId, Gfn, Port};
-use crate::memory::Memory;
+use crate::memory::{Memory, Source};
 use crate::pages::SharedPages;
 use crate::privcmd::ForeignMapping;
-use crate::sysctl::{CpuTopology, Cpupool, Node, PhysInfo, Sysctl};
+use crate::sysctl::{CpuTopology, Cpupool, Node, PhysInfo, PoolChange, Sysctl};
 use crate::version::{CompileInfo, Text, Version};
 
 /// Size of a fake guest's address space; only what is written takes memory.
@@ -41,13 +41,24 @@ struct State {
     free_pages: u64,
     last_domain: u16,
     domains: BTreeMap<DomId, FakeDomain>,
+    pools: BTreeMap<u32, FakePool>,
+    rate_limit: u32,
+    /// Whether it has nothing that Xen does not have.
+    plain_xen: bool,
     /// Calls that may still succeed, where a failure was asked for.
     calls_left: Option<u64>,
+}
+
+#[derive(Debug)]
+struct FakePool {
+    scheduler: u32,
+    cpus: BTreeSet<u32>,
 }
 
 /// A domain as a toolstack made it.
 #[derive(Debug)]
 pub struct FakeDomain {
+    pool: u32,
     wanted: CreateDomain,
     memory: OwnedFd,
     grants: OwnedFd,
@@ -75,6 +86,9 @@ impl FakeXen {
                 free_pages: pages,
                 last_domain: 0,
                 domains: BTreeMap::new(),
+                pools: [(0, FakePool { scheduler: 6, cpus: (0..cpus).collect() })].into(),
+                rate_limit: 1000,
+                plain_xen: false,
                 calls_left: None,
             }),
         }
@@ -83,6 +97,11 @@ impl FakeXen {
     /// Lets the call after `calls` more, and all later ones that make or change something, fail.
     pub fn fail_after(&self, calls: Option<u64>) {
         self.state().calls_left = calls;
+    }
+
+    /// Has nothing from now on that Xen does not have.
+    pub fn be_plain_xen(&self) {
+        self.state().plain_xen = true;
     }
 
     /// Lets a domain shut down.
@@ -141,7 +160,7 @@ impl FakeDomain {
             online_vcpus: self.vcpus.min(1),
             max_vcpu: self.vcpus.checked_sub(1),
             handle: self.handle,
-            cpupool: 0,
+            cpupool: self.pool,
             address_bits: 44,
         }
     }
@@ -164,6 +183,7 @@ impl Domctl for FakeXen {
         }
         state.last_domain = domain.0;
         let made = FakeDomain {
+            pool: 0,
             wanted: wanted.clone(),
             memory: new_memory()?,
             grants: new_memory()?,
@@ -377,17 +397,91 @@ impl Sysctl for FakeXen {
 
     fn cpupool(&self, id: u32) -> Result<Option<Cpupool>> {
         let state = self.state();
-        let domains = u32::try_from(state.domains.len()).unwrap_or(u32::MAX);
-        let cpus = (0..state.cpus).collect();
-        Ok((id == 0).then_some(Cpupool { id, scheduler: 6, domains, cpus }))
+        let pool = state.pools.range(id..).next();
+        Ok(pool.map(|(id, pool)| {
+            let domains = state.domains.values().filter(|domain| domain.pool == *id).count();
+            let domains = u32::try_from(domains).unwrap_or(u32::MAX);
+            Cpupool { id: *id, scheduler: pool.scheduler, domains, cpus: pool.cpus.clone() }
+        }))
     }
 
     fn free_cpus(&self) -> Result<BTreeSet<u32>> {
-        Ok(BTreeSet::new())
+        let state = self.state();
+        let free = |cpu: &u32| !state.pools.values().any(|pool| pool.cpus.contains(cpu));
+        Ok((0..state.cpus).filter(free).collect())
+    }
+
+    fn change_pool(&self, change: PoolChange) -> Result<u32> {
+        const CALL: &str = "XEN_SYSCTL_cpupool_op";
+        let free = self.free_cpus()?;
+        let mut state = self.changing(CALL)?;
+        state.change_pool(change, &free).map_err(|errno| Error::Call { call: CALL, errno })
     }
 
     fn credit2_rate_limit(&self, _: u32) -> Result<u32> {
-        Ok(1000)
+        Ok(self.state().rate_limit)
+    }
+
+    fn set_credit2_rate_limit(&self, _: u32, microseconds: u32) -> Result<()> {
+        self.changing("XEN_SYSCTL_scheduler_op")?.rate_limit = microseconds;
+        Ok(())
+    }
+}
+
+impl State {
+    /// As Xen 4.20 does it: a pool that is in use stays, and one with domains keeps a CPU.
+    fn change_pool(
+        &mut self,
+        change: PoolChange,
+        free: &BTreeSet<u32>,
+    ) -> core::result::Result<u32, Errno> {
+        let used = |domains: &BTreeMap<DomId, FakeDomain>, pool: u32| {
+            domains.values().any(|domain| domain.pool == pool)
+        };
+        match change {
+            PoolChange::Create(scheduler) => {
+                let id = (0..).find(|id| !self.pools.contains_key(id)).ok_or(Errno::NOSPC)?;
+                self.pools.insert(id, FakePool { scheduler, cpus: BTreeSet::new() });
+                Ok(id)
+            }
+            PoolChange::Destroy(id) => {
+                let pool = self.pools.get(&id).ok_or(Errno::NOENT)?;
+                if id == 0 || !pool.cpus.is_empty() || used(&self.domains, id) {
+                    return Err(Errno::BUSY);
+                }
+                self.pools.remove(&id);
+                Ok(id)
+            }
+            PoolChange::AddCpu(id, cpu) => {
+                let pool = self.pools.get_mut(&id).ok_or(Errno::NOENT)?;
+                if !free.contains(&cpu) {
+                    return Err(Errno::BUSY);
+                }
+                pool.cpus.insert(cpu);
+                Ok(id)
+            }
+            PoolChange::RemoveCpu(id, cpu) => {
+                let keep = id == 0 || used(&self.domains, id);
+                let pool = self.pools.get_mut(&id).ok_or(Errno::NOENT)?;
+                if !pool.cpus.contains(&cpu) {
+                    return Err(Errno::INVAL);
+                }
+                if keep && pool.cpus.len() == 1 {
+                    return Err(Errno::BUSY);
+                }
+                pool.cpus.remove(&cpu);
+                Ok(id)
+            }
+            PoolChange::Move(id, domain) => {
+                let cpus = self.pools.get(&id).ok_or(Errno::NOENT)?.cpus.len();
+                let domain = self.domains.get_mut(&domain).ok_or(Errno::SRCH)?;
+                if cpus == 0 {
+                    return Err(Errno::BUSY);
+                }
+                domain.pool = id;
+                Ok(id)
+            }
+        }
     }
 }
 
@@ -424,6 +518,29 @@ impl Memory for FakeXen {
             let page = PAGE_SIZE as u64;
             SharedPages::map(&found.memory, first.0 * page, frames.len() * PAGE_SIZE, true)
         })
+    }
+
+    fn load(&self, domain: DomId, to: u64, from: Source<'_>) -> Result<bool> {
+        if self.state().plain_xen {
+            return Ok(false);
+        }
+        let page = PAGE_SIZE as u64;
+        let bytes = match from {
+            Source::Bytes(bytes) => bytes.to_vec(),
+            Source::Pages(pages, length) => {
+                let mut bytes = vec![0; length];
+                pages.read(0, &mut bytes);
+                bytes
+            }
+        };
+        let end = to + bytes.len() as u64;
+        if bytes.is_empty() {
+            return Ok(true);
+        }
+        let frames: Vec<Gfn> = (to / page..end.div_ceil(page)).map(Gfn).collect();
+        let offset = usize::try_from(to % page).unwrap_or_default();
+        Memory::map_foreign(self, domain, &frames)?.write(offset, &bytes);
+        Ok(true)
     }
 
     fn map_grant_table(&self, domain: DomId, frame: u32) -> Result<ForeignMapping> {

@@ -13,16 +13,22 @@ const CONTROL: &str = "/dev/loop-control";
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4c82;
 const LOOP_CONFIGURE: libc::Ioctl = 0x4c0a;
 const LOOP_CLR_FD: libc::Ioctl = 0x4c01;
+const LOOP_SET_STATUS64: libc::Ioctl = 0x4c04;
+const LOOP_GET_STATUS64: libc::Ioctl = 0x4c05;
 const LO_FLAGS_READ_ONLY: u32 = 1;
+/// The device goes when nobody has it open any more.
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
 const LO_FLAGS_DIRECT_IO: u32 = 16;
 
 /// How often a free device may be taken from under us before we give up.
 const TRIES: usize = 64;
 
-/// A loop device of ours. Detached on drop, unless [`LoopDevice::keep`] is called.
+/// A loop device of ours. Detached on drop, and when this process is killed, unless
+/// [`LoopDevice::keep`] is called.
 #[derive(Debug)]
 pub struct LoopDevice {
     path: PathBuf,
+    node: File,
     kept: bool,
 }
 
@@ -53,6 +59,24 @@ struct LoopInfo {
     init: [u64; 2],
 }
 
+impl LoopInfo {
+    const ZERO: Self = Self {
+        device: 0,
+        inode: 0,
+        rdevice: 0,
+        offset: 0,
+        sizelimit: 0,
+        number: 0,
+        encrypt_type: 0,
+        encrypt_key_size: 0,
+        flags: 0,
+        file_name: [0; 64],
+        crypt_name: [0; 64],
+        encrypt_key: [0; 32],
+        init: [0; 2],
+    };
+}
+
 impl LoopDevice {
     /// Makes a block device of the file at `path`.
     ///
@@ -79,7 +103,7 @@ impl LoopDevice {
             let node = OpenOptions::new().read(true).write(!readonly).open(&device);
             let node = node.map_err(|error| failed(&error))?;
             match configure(&node, &backing, path, readonly) {
-                Ok(()) => return Ok(Self { path: device, kept: false }),
+                Ok(()) => return Ok(Self { path: device, node, kept: false }),
                 Err(Errno::BUSY) => {} // somebody else took it since
                 Err(errno) => return Err(Error::Device { operation: OPERATION, errno }),
             }
@@ -93,9 +117,23 @@ impl LoopDevice {
     }
 
     /// Leaves the device attached, for [`detach`] to find.
-    pub fn keep(mut self) -> PathBuf {
+    pub fn keep(mut self) -> Result<PathBuf> {
+        let failed = |_| Error::Device {
+            operation: "keep a loop device",
+            errno: errno_of(&std::io::Error::last_os_error()),
+        };
+        let mut info = LoopInfo::ZERO;
+        let place: *mut LoopInfo = &raw mut info;
+        // SAFETY: this ioctl fills the structure that its argument points to.
+        let answer = unsafe { libc::ioctl(self.node.as_raw_fd(), LOOP_GET_STATUS64, place) };
+        usize::try_from(answer).map_err(failed)?;
+        info.flags &= !LO_FLAGS_AUTOCLEAR;
+        let place: *const LoopInfo = &raw const info;
+        // SAFETY: this ioctl reads the structure that its argument points to.
+        let answer = unsafe { libc::ioctl(self.node.as_raw_fd(), LOOP_SET_STATUS64, place) };
+        usize::try_from(answer).map_err(failed)?;
         self.kept = true;
-        self.path.clone()
+        Ok(self.path.clone())
     }
 }
 
@@ -106,6 +144,13 @@ impl Drop for LoopDevice {
             let _ = detach(&self.path);
         }
     }
+}
+
+/// The file behind a loop device, if there is one.
+pub fn backing_file(device: &Path) -> Option<PathBuf> {
+    let name = device.file_name()?;
+    let path = Path::new("/sys/block").join(name).join("loop/backing_file");
+    Some(std::fs::read_to_string(path).ok()?.trim_end_matches('\n').into())
 }
 
 /// Gives a loop device back; one that is still open goes when its last user closes it.
@@ -137,21 +182,8 @@ fn configure(
     }
     let readonly = if readonly { LO_FLAGS_READ_ONLY } else { 0 };
     for flags in [readonly | LO_FLAGS_DIRECT_IO, readonly] {
-        let info = LoopInfo {
-            device: 0,
-            inode: 0,
-            rdevice: 0,
-            offset: 0,
-            sizelimit: 0,
-            number: 0,
-            encrypt_type: 0,
-            encrypt_key_size: 0,
-            flags,
-            file_name,
-            crypt_name: [0; 64],
-            encrypt_key: [0; 32],
-            init: [0; 2],
-        };
+        let flags = flags | LO_FLAGS_AUTOCLEAR;
+        let info = LoopInfo { flags, file_name, ..LoopInfo::ZERO };
         let config = LoopConfig { fd, block_size: 0, info, reserved: [0; 8] };
         let argument = core::ptr::from_ref(&config);
         // SAFETY: this ioctl reads one `struct loop_config`.

@@ -1,11 +1,13 @@
 //! Domains' memory (`public/memory.h`).
 
-use hypercall_abi::hypercall::MEMORY_OP;
+use hypercall_abi::extension::{LONGEST, Load, Request, VERSION};
+use hypercall_abi::hypercall::{EXTENSION, MEMORY_OP};
 use hypercall_abi::memory as abi;
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::ids::{DomId, Gfn};
+use crate::pages::SharedPages;
 use crate::privcmd::{ForeignMapping, Privcmd, Resource};
 
 /// Domains' memory.
@@ -18,10 +20,39 @@ pub trait Memory {
     fn map_foreign(&self, domain: DomId, frames: &[Gfn]) -> Result<ForeignMapping>;
     /// Maps a frame of `domain`'s grant table.
     fn map_grant_table(&self, domain: DomId, frame: u32) -> Result<ForeignMapping>;
+    /// Copies bytes to `to`, a guest physical address, in `domain`'s memory, and writes them back to memory.
+    ///
+    /// Says whether it did: only our own hypervisor can, and only from memory that is there.
+    fn load(&self, domain: DomId, to: u64, from: Source<'_>) -> Result<bool>;
     /// Pages saved by sharing, and pages so shared; 0 where there is no sharing.
     fn sharing(&self) -> Result<(u32, u32)>;
     /// Sets the target of a domain that was given less than its maximum, in pages.
     fn set_target(&self, domain: DomId, pages: u64) -> Result<()>;
+}
+
+/// Bytes to be copied to a guest.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// These.
+    Bytes(&'a [u8]),
+    /// So many at the start of these pages.
+    Pages(&'a SharedPages, usize),
+}
+
+impl Source<'_> {
+    fn address(self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.as_ptr().expose_provenance() as u64,
+            Self::Pages(pages, _) => pages.address(),
+        }
+    }
+
+    fn length(self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Pages(pages, length) => length.min(pages.len()),
+        }
+    }
 }
 
 impl Memory for Privcmd {
@@ -50,6 +81,26 @@ impl Memory for Privcmd {
 
     fn map_grant_table(&self, domain: DomId, frame: u32) -> Result<ForeignMapping> {
         self.map_resource(domain, Resource::GrantTable, frame, 1)
+    }
+
+    fn load(&self, domain: DomId, to: u64, from: Source<'_>) -> Result<bool> {
+        const CALL: &str = "extension: load";
+        let length = from.length() as u64;
+        let load = Load { domain: domain.0, to, from: from.address(), length };
+        let mut encoded = [0; LONGEST];
+        let encoded = postcard::to_slice(&(VERSION, Request::Load(load)), &mut encoded)
+            .map_err(|_| Error::Nonsense { call: CALL })?;
+        let request = self.buffer(encoded.len())?;
+        request.write(0, encoded);
+        let registers = [request.address(), encoded.len() as u64, 0, 0, 0];
+        // SAFETY: the hypervisor reads the request, and as many bytes as `from` has at its address; both are
+        // borrowed over the call.
+        match unsafe { self.hypercall(EXTENSION, registers) } {
+            Ok(_) => Ok(true),
+            // Xen has no such call; what is not in memory at the moment must be brought in first.
+            Err(Errno::NOSYS | Errno::ACCESS | Errno::FAULT) => Ok(false),
+            Err(errno) => Err(Error::Domain { call: CALL, domain, errno }),
+        }
     }
 
     fn sharing(&self) -> Result<(u32, u32)> {

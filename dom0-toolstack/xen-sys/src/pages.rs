@@ -40,6 +40,14 @@ impl SharedPages {
         Self::from_mapping(start, length)
     }
 
+    /// Maps the first `length` bytes of a file for reading, brought in already as far as there is room.
+    pub fn of_file(file: impl AsFd, length: usize) -> Result<Self, Errno> {
+        let flags = MapFlags::SHARED | MapFlags::POPULATE;
+        // SAFETY: the kernel picks a free address, so no existing memory is touched.
+        let start = unsafe { mmap(null_mut(), length, ProtFlags::READ, flags, file, 0)? };
+        Self::from_mapping(start, length)
+    }
+
     /// Allocates `length` zeroed bytes of ordinary memory that stay resident.
     pub fn anonymous(length: usize) -> Result<Self, Errno> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;

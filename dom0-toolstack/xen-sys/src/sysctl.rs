@@ -81,6 +81,34 @@ pub struct Cpupool {
     pub cpus: BTreeSet<u32>,
 }
 
+/// What can be done to CPU pools (XEN_SYSCTL_cpupool_op).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PoolChange {
+    /// Make one without CPUs, with this scheduler (XEN_SCHEDULER_*).
+    Create(u32),
+    /// Remove one that has neither CPUs nor domains.
+    Destroy(u32),
+    /// Give a pool a CPU that is in none.
+    AddCpu(u32, u32),
+    /// Take a CPU out of a pool.
+    RemoveCpu(u32, u32),
+    /// Move a domain to a pool.
+    Move(u32, DomId),
+}
+
+impl PoolChange {
+    /// The operation's number.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Create(_) => abi::XEN_SYSCTL_CPUPOOL_OP_CREATE,
+            Self::Destroy(_) => abi::XEN_SYSCTL_CPUPOOL_OP_DESTROY,
+            Self::AddCpu(..) => abi::XEN_SYSCTL_CPUPOOL_OP_ADDCPU,
+            Self::RemoveCpu(..) => abi::XEN_SYSCTL_CPUPOOL_OP_RMCPU,
+            Self::Move(..) => abi::XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN,
+        }
+    }
+}
+
 /// Operations on the whole machine.
 pub trait Sysctl {
     /// The machine's size and state.
@@ -101,8 +129,12 @@ pub trait Sysctl {
     fn cpupool(&self, id: u32) -> Result<Option<Cpupool>>;
     /// CPUs in no pool.
     fn free_cpus(&self) -> Result<BTreeSet<u32>>;
+    /// Changes a CPU pool; returns its number.
+    fn change_pool(&self, change: PoolChange) -> Result<u32>;
     /// How long credit2 lets a vCPU of `pool` run at least, in microseconds.
     fn credit2_rate_limit(&self, pool: u32) -> Result<u32>;
+    /// Sets how long credit2 lets a vCPU of `pool` run at least, in microseconds.
+    fn set_credit2_rate_limit(&self, pool: u32, microseconds: u32) -> Result<()>;
 }
 
 impl Privcmd {
@@ -158,6 +190,18 @@ impl Privcmd {
             buffer.read(0, &mut bytes);
             log.extend_from_slice(&bytes);
         }
+    }
+
+    fn credit2(&self, pool: u32, cmd: u32, rate_limit: u32) -> Result<[u32; 3]> {
+        let argument = abi::SchedulerOp {
+            cpupool_id: pool,
+            sched_id: XEN_SCHEDULER_CREDIT2,
+            cmd,
+            parameters: [rate_limit, 0, 0],
+            ..abi::SchedulerOp::default()
+        };
+        let number = abi::XEN_SYSCTL_SCHEDULER_OP;
+        Ok(self.plain_sysctl("XEN_SYSCTL_scheduler_op", number, &argument)?.parameters)
     }
 
     fn cpupool_op(&self, op: u32, cpupool_id: u32) -> Result<(abi::CpupoolOp, BTreeSet<u32>)> {
@@ -298,16 +342,37 @@ impl Sysctl for Privcmd {
         Ok(self.cpupool_op(abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO, 0)?.1)
     }
 
-    fn credit2_rate_limit(&self, pool: u32) -> Result<u32> {
-        let argument = abi::SchedulerOp {
-            cpupool_id: pool,
-            sched_id: XEN_SCHEDULER_CREDIT2,
-            cmd: abi::XEN_SYSCTL_SCHEDOP_GETINFO,
-            ..abi::SchedulerOp::default()
+    fn change_pool(&self, change: PoolChange) -> Result<u32> {
+        let mut argument = abi::CpupoolOp {
+            op: change.number(),
+            cpu: abi::XEN_SYSCTL_CPUPOOL_PAR_ANY,
+            ..abi::CpupoolOp::default()
         };
-        let number = abi::XEN_SYSCTL_SCHEDULER_OP;
-        let answer = self.plain_sysctl("XEN_SYSCTL_scheduler_op", number, &argument)?;
-        let [rate_limit, ..] = answer.parameters;
+        match change {
+            PoolChange::Create(scheduler) => {
+                argument.cpupool_id = abi::XEN_SYSCTL_CPUPOOL_PAR_ANY;
+                argument.sched_id = scheduler;
+            }
+            PoolChange::Destroy(pool) => argument.cpupool_id = pool,
+            PoolChange::AddCpu(pool, cpu) | PoolChange::RemoveCpu(pool, cpu) => {
+                argument.cpupool_id = pool;
+                argument.cpu = cpu;
+            }
+            PoolChange::Move(pool, domain) => {
+                argument.cpupool_id = pool;
+                argument.domid = u32::from(domain.0);
+            }
+        }
+        let number = abi::XEN_SYSCTL_CPUPOOL_OP;
+        Ok(self.plain_sysctl("XEN_SYSCTL_cpupool_op", number, &argument)?.cpupool_id)
+    }
+
+    fn credit2_rate_limit(&self, pool: u32) -> Result<u32> {
+        let [rate_limit, ..] = self.credit2(pool, abi::XEN_SYSCTL_SCHEDOP_GETINFO, 0)?;
         Ok(rate_limit)
+    }
+
+    fn set_credit2_rate_limit(&self, pool: u32, microseconds: u32) -> Result<()> {
+        self.credit2(pool, abi::XEN_SYSCTL_SCHEDOP_PUTINFO, microseconds).map(drop)
     }
 }

@@ -7,16 +7,17 @@ use std::path::Path;
 
 use crate::config::Config;
 use crate::config::domain::DomainConfig;
+use crate::cpupool::Scheduler;
 use crate::domain::{self, End, Request};
 use crate::userdata::Userdata;
-use crate::{Error, build, dom0};
+use crate::{Error, build, cpupool, dom0, unfinished};
 use tempfile::{NamedTempFile, TempDir};
 use uuid::Uuid;
 use xen_sys::domctl::{CreateDomain, Domctl, ShutdownReason};
 use xen_sys::fake::FakeXen;
 use xen_sys::hvm::{Hvm, Param};
 use xen_sys::memory::Memory;
-use xen_sys::sysctl::Sysctl;
+use xen_sys::sysctl::{PoolChange, Sysctl};
 use xen_sys::{DomId, Gfn};
 use xenstore::client::{Client, Store};
 
@@ -133,6 +134,17 @@ fn a_built_domain_stands_in_xenstore_as_libxl_s_does() {
 #[test]
 fn kernel_and_device_tree_are_in_memory_and_the_vcpu_starts_there() {
     let bench = Bench::new();
+    look_at_loaded(&bench);
+}
+
+#[test]
+fn a_hypervisor_without_our_extension_has_them_mapped() {
+    let bench = Bench::new();
+    bench.xen.be_plain_xen();
+    look_at_loaded(&bench);
+}
+
+fn look_at_loaded(bench: &Bench) {
     let domain = bench.create("").unwrap().domain;
     let (entry, tree) = bench.xen.boot_context(domain).unwrap();
     assert_eq!(entry, 0x4000_0000);
@@ -214,10 +226,76 @@ fn what_cannot_work_is_refused_before_anything_is_made() {
         ("name='x'\npool='other'", "no CPU pool \"other\""),
         ("name='x'\ncpus='7'", "names no CPU of this host"),
     ] {
-        let error = bench.create(more).unwrap_err().to_string();
+        let more = format!("{more}\nuuid='{}'", Uuid::from_u128(2));
+        let error = bench.create(&more).unwrap_err().to_string();
         assert!(error.contains(words), "{more}: {error}");
         assert_eq!(bench.listing(), nodes, "{more}");
     }
+}
+
+#[test]
+fn a_killed_command_s_domain_is_taken_back_and_a_finished_one_is_not() {
+    let bench = Bench::new();
+    let (nodes, free) = (bench.listing(), bench.xen.phys_info().unwrap().free_pages);
+    // Killed after the domain was built, and before anybody was told.
+    let built = bench.create(DEVICES).unwrap();
+    assert_eq!(bench.files.unfinished().found(), [built.uuid]);
+    let recover = || unfinished::recover(&bench.xen, &bench.store, &bench.files).unwrap();
+    assert_eq!(recover(), [built.domain]);
+    assert_eq!(bench.listing(), nodes);
+    assert_eq!(bench.xen.phys_info().unwrap().free_pages, free);
+    assert!(bench.files.unfinished().found().is_empty());
+    // Killed while its nodes were removed, with the domain gone already.
+    let built = bench.create(DEVICES).unwrap();
+    bench.xen.destroy_domain(built.domain).unwrap();
+    assert_eq!(recover(), []);
+    assert_eq!(bench.listing(), nodes);
+    // Killed before there was a domain.
+    bench.files.unfinished().begin(Uuid::from_u128(9)).unwrap();
+    assert_eq!(recover(), []);
+    // Not killed at all.
+    let built = bench.create(DEVICES).unwrap();
+    build::finish(&bench.files, built).unwrap();
+    assert_eq!(recover(), []);
+    assert!(bench.xen.domain_info(built.domain).is_ok());
+    let error = bench.create("name='g2'").unwrap_err().to_string();
+    assert!(error.contains("a domain with UUID"), "{error}");
+    assert!(bench.files.unfinished().found().is_empty());
+}
+
+#[test]
+fn a_failed_creation_is_not_unfinished() {
+    let bench = Bench::new();
+    bench.xen.fail_after(Some(9));
+    bench.create("").unwrap_err();
+    bench.xen.fail_after(None);
+    assert!(bench.files.unfinished().found().is_empty());
+}
+
+#[test]
+fn a_pool_is_made_used_and_removed_or_left_as_it_was() {
+    let bench = Bench::new();
+    let (xen, store) = (&bench.xen, &bench.store);
+    let nodes = bench.listing();
+    let wanted = [1].into();
+    // The CPU is in the first pool still: nothing is left behind.
+    let make = || cpupool::create(xen, store, "two", Scheduler::CREDIT2, &wanted);
+    make().unwrap_err();
+    assert_eq!((bench.listing(), cpupool::all(xen).unwrap().len()), (nodes.clone(), 1));
+    xen.change_pool(PoolChange::RemoveCpu(0, 1)).unwrap();
+    let pool = make().unwrap();
+    assert_eq!(cpupool::find(xen, store, "two").unwrap().cpus, wanted);
+    assert_eq!(cpupool::find(xen, store, "Pool-0").unwrap().id, 0);
+    assert!(cpupool::rename(xen, store, pool, "Pool-0").is_err());
+    cpupool::rename(xen, store, pool, "second").unwrap();
+    let built = bench.create("pool='second'").unwrap();
+    assert_eq!(xen.domain_info(built.domain).unwrap().cpupool, pool);
+    let error = cpupool::destroy(xen, store, pool).unwrap_err().to_string();
+    assert!(error.contains("\"second\" still has 1 domains"), "{error}");
+    cpupool::migrate(xen, built.domain, 0).unwrap();
+    domain::destroy(xen, store, &bench.files, built.domain).unwrap();
+    cpupool::destroy(xen, store, pool).unwrap();
+    assert_eq!(bench.listing(), nodes);
 }
 
 #[test]

@@ -447,7 +447,11 @@ fn unused_keys(config: &Config) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
     for setting in config.settings() {
         let key = &setting.key;
-        if matches!(&setting.value.kind, Kind::List(list) if list.is_empty()) {
+        let asks_for_nothing = match &setting.value.kind {
+            Kind::List(list) => list.is_empty(),
+            Kind::Text(text) | Kind::Number(text) => matches!(text.as_str(), "" | "0" | "none"),
+        };
+        if asks_for_nothing && keys::support(key).is_some() {
             continue;
         }
         let (what, remark, help) = match keys::support(key) {

@@ -74,6 +74,65 @@ pub const ACTED: &[&str] = &[
     "vuart",
 ];
 
+/// What each key that is acted on does, for the manual.
+pub const ABOUT: &[(&str, &str)] = &[
+    (
+        "cap",
+        "Limit of CPU time, in hundredths of a CPU: 50 is half a CPU, 400 are four, 0 is none.",
+    ),
+    ("cmdline", "The kernel's command line; takes the place of root and extra."),
+    ("cpu_cap", "The same as cap, as Ganeti writes it."),
+    (
+        "cpu_weight",
+        "Share of CPU time relative to other domains, where CPUs are short; 256 is usual.",
+    ),
+    (
+        "cpus",
+        "Where vCPUs may run: \"0-3,5,^1\", \"nodes:0\" or \"all\" for all of them, or a list with one such string for each.",
+    ),
+    (
+        "disk",
+        "A list of disks, each as in \"/dev/vg/web,raw,xvda,rw\" or \"format=raw, vdev=xvda, access=rw, target=/srv/web.img\". phy: and file: before the target are understood. Files are served through loop devices.",
+    ),
+    ("extra", "More words for the kernel's command line."),
+    (
+        "gic_version",
+        "The interrupt controller: \"v2\", \"v3\" or \"default\", which is the host's.",
+    ),
+    ("kernel", "The kernel, a file in Dom0: an arm64 Image, plain or gzip'd."),
+    ("max_event_channels", "Highest event channel port; 1023 where nothing is said."),
+    ("max_grant_frames", "Pages of the grant table."),
+    ("max_grant_version", "Version of the grant table; 1 is the only one on Arm."),
+    ("max_maptrack_frames", "Pages that track what the domain maps of others' grants."),
+    (
+        "maxmem",
+        "Memory in MiB that the domain may ever have, up to which xl mem-set works. It is given all of it when it is made, and its balloon driver gives back what is above memory as soon as it runs.",
+    ),
+    ("maxvcpus", "vCPUs that the domain may ever have, up to which xl vcpu-set works."),
+    ("memory", "Memory in MiB."),
+    ("name", "The domain's name, unlike that of any other, and not a number."),
+    (
+        "on_crash",
+        "What is done when the guest crashes: destroy (the default), restart, rename-restart, preserve, coredump-destroy, coredump-restart.",
+    ),
+    ("on_poweroff", "What is done when the guest powers off; destroy where nothing is said."),
+    ("on_reboot", "What is done when the guest asks for a restart; restart where nothing is said."),
+    ("on_soft_reset", "What is done when the guest asks for a restart with its memory kept."),
+    ("on_watchdog", "What is done when the guest's watchdog fires; destroy where nothing is said."),
+    ("pool", "The CPU pool, by name or number."),
+    ("ramdisk", "The initial ramdisk, a file in Dom0."),
+    ("root", "The root device: becomes root=... on the kernel's command line."),
+    ("type", "The kind of domain: \"pvh\", which is also the default; \"pv\" is taken for it."),
+    ("uuid", "The domain's UUID; one is made where none is given."),
+    ("vcpus", "vCPUs online at the start."),
+    (
+        "vif",
+        "A list of network interfaces, each as in \"mac=00:16:3e:00:00:01,bridge=xenbr0,script=vif-bridge\". Also understood: ip, vifname, rate, backend, gatewaydev, mtu, devid, trusted.",
+    ),
+    ("vpmu", "Whether the guest sees a performance monitor."),
+    ("vuart", "\"sbsa_uart\" gives it an emulated PL011; xl console -t vuart shows it."),
+];
+
 /// Keys with a meaning for a guest on Arm that we do not act on yet.
 pub const NOT_YET: &[&str] = &[
     "argo",
@@ -143,6 +202,7 @@ pub const MEANINGLESS: &[&str] = &[
     "device_model_stubdomain_seclabel",
     "device_model_user",
     "device_model_version",
+    "dhcp", // written by xen-tools, for nobody
     "display",
     "dm_restrict",
     "dom_id",

@@ -121,7 +121,7 @@ fn connect(store: &Client, device: &Device, disk: &Disk) -> Result<()> {
         store::entries(transaction, &path, &entries)
     })?;
     if let Some(attached) = attached {
-        attached.keep(); // from here on `node` in xenstore tells of it
+        attached.keep()?; // from here on `node` in xenstore tells of it
     }
     Ok(())
 }
@@ -132,7 +132,12 @@ pub fn disconnect(store: &Client, device: &Device) -> Result<()> {
     let node = store.read_optional(&format!("{path}/node"))?;
     let script = store.read_optional(&format!("{path}/script"))?;
     if let Some(node) = node.filter(|node| node.starts_with("/dev/loop")) {
-        return Ok(loopdev::detach(Path::new(&node))?);
+        let target = store.read_optional(&format!("{path}/params"))?.unwrap_or_default();
+        // It may be gone, and somebody else's by now.
+        let still_ours = loopdev::backing_file(Path::new(&node)).is_none_or(|file| {
+            fs::canonicalize(&target).unwrap_or_else(|_| target.clone().into()) == file
+        });
+        return if still_ours { Ok(loopdev::detach(Path::new(&node))?) } else { Ok(()) };
     }
     let usual = hotplug::script_path(SCRIPT);
     match script {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use xen_sys::DomId;
 use xenstore::client::{Client, Store};
 
-use super::{Device, Kind};
+use super::{Device, Kind, bridge};
 use crate::config::vif::{Mac, Vif};
 use crate::error::{Error, Result};
 use crate::hotplug;
@@ -15,6 +15,8 @@ use crate::hotplug;
 const SCRIPT: &str = "vif-bridge";
 /// Where the kernel shows its interfaces.
 const INTERFACES: &str = "/sys/class/net";
+/// Where the kernel shows its backends; a kernel without makes no interfaces.
+const BACKENDS: &str = "/sys/bus/xen-backend";
 /// How long netback may take to make an interface once it has taken the device.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often we look for it: the kernel tells nobody who watches that directory.
@@ -75,7 +77,12 @@ pub fn add(
     ];
     device.publish(store, &front, &back)?;
     device.wait_taken(store)?;
-    wait_made(Path::new(INTERFACES), &device);
+    if Path::new(BACKENDS).exists() {
+        wait_made(Path::new(INTERFACES), &device);
+    }
+    if bridge::stands_for(&script) {
+        return bridge::online(store, &device, &interface(&device));
+    }
     run_script(store, &script, "online", &device)
 }
 
@@ -83,6 +90,9 @@ pub fn add(
 pub fn disconnect(store: &Client, device: &Device) -> Result<()> {
     let script = store.read_optional(&format!("{}/script", device.backend_path()))?;
     match script {
+        Some(script) if bridge::stands_for(Path::new(&script)) => {
+            bridge::offline(store, device, &interface(device))
+        }
         Some(script) => run_script(store, Path::new(&script), "offline", device),
         None => Ok(()),
     }
