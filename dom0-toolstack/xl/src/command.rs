@@ -3,13 +3,28 @@
 mod block_attach;
 mod block_detach;
 mod block_list;
+mod button_press;
+mod claims;
+mod config_update;
 mod console;
+mod cpupool_cpu_add;
+mod cpupool_cpu_remove;
+mod cpupool_create;
+mod cpupool_destroy;
+mod cpupool_list;
+mod cpupool_migrate;
+mod cpupool_numa_split;
+mod cpupool_rename;
 mod create;
 mod debug_keys;
 mod destroy;
+mod device_lists;
 mod dmesg;
+mod document;
 mod domid;
 mod domname;
+mod dump_core;
+mod getenforce;
 mod help;
 mod info;
 mod init_dom0;
@@ -23,10 +38,18 @@ mod network_list;
 mod pause;
 mod power;
 mod reboot;
+mod refused;
 mod rename;
+mod sched;
+mod sched_credit;
 mod sched_credit2;
+mod sched_rtds;
+mod set_parameters;
+mod sharing;
 mod shutdown;
 mod sysrq;
+mod top;
+mod trigger;
 mod unpause;
 mod uptime;
 mod vcpu_list;
@@ -36,6 +59,8 @@ mod vm_list;
 
 use std::fmt::Write;
 use std::process::ExitCode;
+
+use xen_sys::DomId;
 
 use crate::args::{Flag, Parsed};
 use crate::context::Context;
@@ -50,6 +75,8 @@ pub(crate) struct Command {
     pub(crate) operands: &'static str,
     /// One line for the list of commands.
     pub(crate) summary: &'static str,
+    /// More about it, for the manual; empty where there is no more to say.
+    pub(crate) details: &'static str,
     /// Its options.
     pub(crate) flags: &'static [Flag],
     /// Whether it is for people; others are for the tools themselves.
@@ -58,9 +85,10 @@ pub(crate) struct Command {
     pub(crate) run: fn(&Context, &Parsed) -> Outcome,
 }
 
-/// All commands, in the order of the list.
-pub(crate) const ALL: &[Command] = &[
+/// Commands with a file of their own, in the order of the list.
+const OWN: &[Command] = &[
     create::COMMAND,
+    config_update::COMMAND,
     list::COMMAND,
     destroy::COMMAND,
     shutdown::COMMAND,
@@ -68,20 +96,28 @@ pub(crate) const ALL: &[Command] = &[
     pause::COMMAND,
     unpause::COMMAND,
     console::COMMAND,
+    dump_core::COMMAND,
     mem_max::COMMAND,
     mem_set::COMMAND,
+    button_press::COMMAND,
     vcpu_list::COMMAND,
     vcpu_pin::COMMAND,
     vcpu_set::COMMAND,
     vm_list::COMMAND,
     info::COMMAND,
+    sharing::COMMAND,
+    sched_credit::COMMAND,
     sched_credit2::COMMAND,
+    sched_rtds::COMMAND,
     domid::COMMAND,
     domname::COMMAND,
     rename::COMMAND,
+    trigger::COMMAND,
     sysrq::COMMAND,
     debug_keys::COMMAND,
+    set_parameters::COMMAND,
     dmesg::COMMAND,
+    top::COMMAND,
     network_attach::COMMAND,
     network_list::COMMAND,
     network_detach::COMMAND,
@@ -89,35 +125,29 @@ pub(crate) const ALL: &[Command] = &[
     block_list::COMMAND,
     block_detach::COMMAND,
     uptime::COMMAND,
+    claims::COMMAND,
+    cpupool_create::COMMAND,
+    cpupool_list::COMMAND,
+    cpupool_destroy::COMMAND,
+    cpupool_rename::COMMAND,
+    cpupool_cpu_add::COMMAND,
+    cpupool_cpu_remove::COMMAND,
+    cpupool_migrate::COMMAND,
+    cpupool_numa_split::COMMAND,
+    getenforce::COMMAND,
     help::COMMAND,
     init_dom0::COMMAND,
     monitor_domain::COMMAND,
+    document::COMMAND,
 ];
 
 /// Commands of Xen's xl that we know and do not have yet.
-const NOT_YET: &[&str] = &[
-    "button-press",
-    "cd-eject",
-    "cd-insert",
-    "claims",
-    "config-update",
-    "cpupool-cpu-add",
-    "cpupool-cpu-remove",
-    "cpupool-create",
-    "cpupool-destroy",
-    "cpupool-list",
-    "cpupool-migrate",
-    "cpupool-rename",
-    "devd",
-    "dt-overlay",
-    "dump-core",
-    "migrate",
-    "migrate-receive",
-    "restore",
-    "save",
-    "top",
-    "trigger",
-];
+const NOT_YET: &[&str] = &["migrate", "migrate-receive", "restore", "save"];
+
+/// All commands, in the order of the list.
+pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
+    OWN.iter().chain(device_lists::COMMANDS).chain(refused::COMMANDS)
+}
 
 impl Command {
     /// How the command is used, with its options.
@@ -178,6 +208,7 @@ pub fn run(words: &[String]) -> ExitCode {
         }
         return ExitCode::from(FAILURE);
     };
+    context.take_back_unfinished();
     match carry_out(&context, command, arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(&command.usage()),
@@ -194,15 +225,20 @@ fn carry_out(context: &Context, command: &Command, arguments: &[String]) -> Outc
 
 /// The command called `name`, or the only one that begins so.
 fn find(name: &str) -> Option<&'static Command> {
-    if let Some(exact) = ALL.iter().find(|command| command.name == name) {
+    if let Some(exact) = all().find(|command| command.name == name) {
         return Some(exact);
     }
-    let mut matching =
-        ALL.iter().filter(|command| command.listed && command.name.starts_with(name));
+    let mut matching = all().filter(|command| command.listed && command.name.starts_with(name));
     match (matching.next(), matching.next()) {
         (Some(command), None) => Some(command),
         _ => None,
     }
+}
+
+/// A domain's name as it is printed: where it has none, as C's library prints none.
+pub(crate) fn shown(context: &Context, domain: DomId) -> Outcome<String> {
+    let name = context.name(domain)?;
+    Ok(if name.is_empty() { "(null)".into() } else { name })
 }
 
 /// A number among the operands.
@@ -225,8 +261,9 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_letters_too() {
-        for (index, command) in ALL.iter().enumerate() {
-            assert!(ALL[index + 1..].iter().all(|other| other.name != command.name));
+        let all: Vec<_> = all().collect();
+        for (index, command) in all.iter().enumerate() {
+            assert!(all[index + 1..].iter().all(|other| other.name != command.name));
             assert!(!NOT_YET.contains(&command.name));
             for (index, flag) in command.flags.iter().enumerate() {
                 assert!(command.flags[index + 1..].iter().all(|other| other.short != flag.short));

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::fs::{File, create_dir_all};
 
 use toolstack::userdata::Userdata;
-use toolstack::{domain, plain};
+use toolstack::{domain, plain, unfinished};
 use xen_sys::DomId;
 use xen_sys::domctl::{DomainInfo, Domctl};
 use xen_sys::privcmd::Privcmd;
@@ -48,7 +48,7 @@ impl Context {
         Ok(self.store.get_or_init(|| opened))
     }
 
-    /// Keeps other commands from making or renaming domains, until dropped.
+    /// Keeps other commands from making or renaming domains, until dropped; takes back what killed ones left.
     pub fn lock(&self) -> Outcome<File> {
         let failed = |error: std::io::Error| {
             Failure::Failed(FAILURE, format!("xl: cannot lock {LOCK}: {}", plain(&error)))
@@ -59,7 +59,32 @@ impl Context {
             .or_else(|_| create_dir_all(LOCK_DIRECTORY).and_then(|()| open()))
             .map_err(failed)?;
         file.lock().map_err(failed)?;
+        if !self.dry_run {
+            unfinished::recover(self.xen()?, self.store()?, &self.files)?;
+        }
         Ok(file)
+    }
+
+    /// Takes back what killed commands left, unless another command is at work on domains.
+    ///
+    /// It never stands in the way of the command that was typed.
+    pub fn take_back_unfinished(&self) {
+        if self.dry_run || self.files.unfinished().found().is_empty() {
+            return;
+        }
+        let Ok(lock) = File::create(LOCK) else { return };
+        if lock.try_lock().is_err() {
+            return;
+        }
+        let (Ok(xen), Ok(store)) = (self.xen(), self.store()) else { return };
+        match unfinished::recover(xen, store, &self.files) {
+            Ok(removed) => {
+                for domain in removed {
+                    eprintln!("xl: removed domain {domain}, left half made by a killed command");
+                }
+            }
+            Err(error) => eprintln!("xl: what a killed command left cannot be removed: {error}"),
+        }
     }
 
     /// The domain that `text` names or numbers.

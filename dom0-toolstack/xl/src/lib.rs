@@ -2,7 +2,9 @@
 
 pub mod args;
 pub mod command;
+pub mod completion;
 pub mod context;
+pub mod manual;
 pub mod monitor;
 pub mod outcome;
 pub mod terminal;

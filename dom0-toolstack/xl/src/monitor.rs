@@ -134,6 +134,7 @@ fn settle(context: &Context, built: Built, reason: ShutdownReason) -> Outcome<Op
     let _alone = context.lock()?;
     let next = build::create(xen, store, &context.files, &config, &text)?;
     build::unpause(xen, next.domain)?;
+    build::finish(&context.files, next)?;
     Ok(Some(next))
 }
 

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 pub enum Failure {
     /// It was used wrongly: said so, with its usage.
     Usage(String),
+    /// The same where Xen's xl ends as if it had failed.
+    Misuse(String),
     /// It could not be done; the number is the exit status that Xen's xl has for it.
     Failed(u8, String),
     /// What had to be said was said.
@@ -63,9 +65,11 @@ impl Failure {
     /// Says what there is to say, and returns the exit status.
     pub fn report(&self, usage: &str) -> ExitCode {
         match self {
-            Self::Usage(text) => {
-                eprintln!("{text}\n\n{usage}");
-                ExitCode::from(USAGE)
+            Self::Usage(text) | Self::Misuse(text) => {
+                eprintln!("{text}\n");
+                // Where the usage goes to standard output scripts can page it, as with Xen's xl.
+                let _ = print(usage);
+                ExitCode::from(if matches!(self, Self::Usage(_)) { USAGE } else { FAILURE })
             }
             Self::Failed(status, text) => {
                 eprintln!("{text}");

@@ -14,6 +14,8 @@ pub(super) const COMMAND: Command = Command {
     name: "block-attach",
     operands: "<Domain> <disk-spec-component(s)>...",
     summary: "Create a new virtual block device",
+    details: "The disk is given as in disk= of xl.cfg(5), its parts as separate words where that is easier. The domain \
+              has the disk also when it is made anew.",
     flags: &[],
     listed: true,
     run,

@@ -12,6 +12,7 @@ pub(super) const COMMAND: Command = Command {
     name: "block-detach",
     operands: "[option] <Domain> <DevId>",
     summary: "Destroy a domain's virtual block device",
+    details: "<DevId> is a name as xvdb or a number as block-list prints it.",
     flags: &[Flag::new('f', Some("force"), "Do not wait for the guest to let go of it")],
     listed: true,
     run,

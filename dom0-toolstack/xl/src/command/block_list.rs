@@ -14,6 +14,7 @@ pub(super) const COMMAND: Command = Command {
     name: "block-list",
     operands: "<Domain(s)>",
     summary: "List virtual block devices for a domain",
+    details: "",
     flags: &[],
     listed: true,
     run,

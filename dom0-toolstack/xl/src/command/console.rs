@@ -16,6 +16,7 @@ pub(super) const COMMAND: Command = Command {
     name: "console",
     operands: "[options] <Domain>\n-t <type>       console type, pv , serial or vuart\n-n <number>     console number",
     summary: "Attach to domain's console",
+    details: "Ctrl-] comes back.",
     flags: &[
         Flag::new('t', None, "Console type: pv, serial or vuart").with_value("TYPE"),
         Flag::new('n', None, "Console number").with_value("NUMBER"),

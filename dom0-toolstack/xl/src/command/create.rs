@@ -20,6 +20,11 @@ pub(super) const COMMAND: Command = Command {
     name: "create",
     operands: "<ConfigFile> [options] [vars]",
     summary: "Create a domain from config file <filename>",
+    details: "The domain is made as its configuration says and, unless -p is given, let run. A process of its own \
+              stays behind for each domain and does what on_poweroff, on_reboot and on_crash say; its log \
+              is /var/log/xen/xl-NAME.log. [vars] are settings as in the file, which they replace: \
+              'memory=512'. A file named without a path is also looked for in /etc/xen. Should xl be killed \
+              half way, the next xl command takes back what there is of the domain.",
     flags: &[
         Flag::new('c', None, "Connect to the console after the domain is created"),
         Flag::new('d', None, "Enable debug messages: show what is built where"),
@@ -61,15 +66,16 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     }
     let built = {
         let _alone = context.lock()?;
-        build::create(context.xen()?, context.store()?, &context.files, &config, &text)
-            .map_err(|error| Failure::from(error).with_status(NOT_CREATED))?
-    };
-    start(context, parsed, built, &config.name).inspect_err(|_| {
-        // Without its monitor, or unable to run, it is of no use; why is what the user must hear.
-        if let (Ok(xen), Ok(store)) = (context.xen(), context.store()) {
+        let (xen, store) = (context.xen()?, context.store()?);
+        let built = build::create(xen, store, &context.files, &config, &text)
+            .map_err(|error| Failure::from(error).with_status(NOT_CREATED))?;
+        start(context, parsed, built, &config.name).inspect_err(|_| {
+            // Without its monitor, or unable to run, it is of no use; why is what the user must hear.
             let _ = domain::destroy(xen, store, &context.files, built.domain);
-        }
-    })?;
+        })?;
+        build::finish(&context.files, built)?;
+        built
+    };
     if parsed.has('c') {
         console::attach(context, built.domain, "pv", 0)?;
     }
@@ -112,7 +118,7 @@ fn file_and_overrides(parsed: &Parsed) -> Outcome<(PathBuf, Vec<String>)> {
 }
 
 /// The file's text with the typed settings below it: what the domain is made anew from.
-fn text(file: &Path, overrides: &[String]) -> Outcome<String> {
+pub(super) fn text(file: &Path, overrides: &[String]) -> Outcome<String> {
     let bytes = std::fs::read(file).map_err(|error| {
         let text = format!("Failed to read config file: {}: {}", file.display(), plain(&error));
         Failure::Failed(NOT_CREATED, text)
@@ -126,7 +132,10 @@ fn text(file: &Path, overrides: &[String]) -> Outcome<String> {
     Ok(text)
 }
 
-fn read(file: &Path, overrides: &[String]) -> Outcome<(DomainConfig, Vec<config::Diagnostic>)> {
+pub(super) fn read(
+    file: &Path,
+    overrides: &[String],
+) -> Outcome<(DomainConfig, Vec<config::Diagnostic>)> {
     let wrong = |error: config::Error| {
         let text = format!("{error}\n\nFailed to parse config {}", file.display());
         Failure::Failed(FAILURE, text)

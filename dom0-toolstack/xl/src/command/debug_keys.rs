@@ -11,6 +11,7 @@ pub(super) const COMMAND: Command = Command {
     name: "debug-keys",
     operands: "<Keys>",
     summary: "Send debug keys to the hypervisor",
+    details: "The hypervisor answers in its log, see dmesg. h lists the keys.",
     flags: &[],
     listed: true,
     run,

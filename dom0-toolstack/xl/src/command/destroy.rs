@@ -12,6 +12,8 @@ pub(super) const COMMAND: Command = Command {
     name: "destroy",
     operands: "[options] <Domain>",
     summary: "Terminate a domain immediately",
+    details: "The guest is not asked. All that belongs to the domain goes with it: devices, loop devices, \
+              xenstore nodes, memory.",
     flags: &[Flag::new(
         'f',
         None,

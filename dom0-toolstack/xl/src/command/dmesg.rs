@@ -11,6 +11,7 @@ pub(super) const COMMAND: Command = Command {
     name: "dmesg",
     operands: "[-c]",
     summary: "Read and/or clear the hypervisor's log",
+    details: "",
     flags: &[Flag::new('c', Some("clear"), "Clear the log as well as printing it")],
     listed: true,
     run,

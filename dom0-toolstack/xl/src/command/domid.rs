@@ -11,6 +11,7 @@ pub(super) const COMMAND: Command = Command {
     name: "domid",
     operands: "<DomainName>",
     summary: "Convert a domain name to domain id",
+    details: "",
     flags: &[],
     listed: true,
     run,

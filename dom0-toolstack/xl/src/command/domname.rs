@@ -11,6 +11,7 @@ pub(super) const COMMAND: Command = Command {
     name: "domname",
     operands: "<DomainId>",
     summary: "Convert a domain id to domain name",
+    details: "",
     flags: &[],
     listed: true,
     run,

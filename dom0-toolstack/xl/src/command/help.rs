@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{ALL, Command, find};
+use super::{Command, all, find};
 use crate::args::{Flag, Parsed};
 use crate::context::Context;
 use crate::outcome::{FAILURE, Failure, Outcome, print};
@@ -11,6 +11,7 @@ pub(super) const COMMAND: Command = Command {
     name: "help",
     operands: "[-v] [Command]",
     summary: "Show this list, or how one command is used",
+    details: "",
     flags: &[Flag::new('v', None, "Show how every command is used")],
     listed: true,
     run,
@@ -38,12 +39,16 @@ pub(super) fn overview() -> String {
     let mut text =
         String::from("Usage xl [-vfNtT] <subcommand> [args]\n\nxl full list of subcommands:\n\n");
     for command in listed() {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, " {:<19} {}", command.name, command.summary);
+        // Writing to a string cannot fail. A name too long for its column has a line of its own.
+        let _ = write!(text, " {:<19} ", command.name);
+        if command.name.len() > 19 {
+            let _ = write!(text, "\n                     ");
+        }
+        let _ = writeln!(text, "{}", command.summary);
     }
     text
 }
 
-fn listed() -> impl Iterator<Item = &'static Command> {
-    ALL.iter().filter(|command| command.listed)
+pub(super) fn listed() -> impl Iterator<Item = &'static Command> {
+    all().filter(|command| command.listed)
 }

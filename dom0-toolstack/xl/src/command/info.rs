@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use toolstack::cpupool::Scheduler;
 use xen_sys::memory::Memory;
 use xen_sys::sysctl::Sysctl;
 use xen_sys::version::{Text, Version};
@@ -13,8 +14,9 @@ use crate::outcome::{Outcome, print};
 
 pub(super) const COMMAND: Command = Command {
     name: "info",
-    operands: "[-n]",
+    operands: "[-n] [Name]",
     summary: "Get information about the host and its hypervisor",
+    details: "With the name of a line it prints only that line's value, as in xl info free_memory.",
     flags: &[Flag::new('n', Some("numa"), "List host NUMA topology information")],
     listed: true,
     run,
@@ -29,7 +31,10 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     }
     hypervisor(context, &mut lines)?;
     lines.add("xend_config_format", "4");
-    print(&lines.0)
+    match parsed.operands.first().filter(|_| !parsed.has('n')) {
+        Some(name) => print(&lines.only(name)),
+        None => print(&lines.0),
+    }
 }
 
 /// `name : value` lines.
@@ -37,6 +42,13 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
 struct Lines(String);
 
 impl Lines {
+    /// The value of one line; nothing where there is no such line, as in Xen's xl.
+    fn only(&self, name: &str) -> String {
+        let mut parts = self.0.lines().filter_map(|line| line.split_once(':'));
+        let found = parts.find(|(found, _)| found.trim_end() == name);
+        found.map_or(String::new(), |(_, value)| format!("{}\n", value.trim_start()))
+    }
+
     fn add(&mut self, name: &str, value: impl std::fmt::Display) {
         // Writing to a string cannot fail.
         let _ = writeln!(self.0, "{name:<22} : {value}");
@@ -137,7 +149,7 @@ fn hypervisor(context: &Context, lines: &mut Lines) -> Outcome {
     lines.add("xen_extra", &extra);
     lines.add("xen_version", format!("{major}.{minor}{extra}"));
     lines.add("xen_caps", xen.text(Text::Capabilities)?);
-    lines.add("xen_scheduler", scheduler(xen.scheduler()?));
+    lines.add("xen_scheduler", Scheduler(xen.scheduler()?).name());
     lines.add("xen_pagesize", xen.page_size()?);
     lines.add("platform_params", format!("virt_start={:#x}", xen.virt_start()?));
     lines.add("xen_changeset", xen.text(Text::Changeset)?);
@@ -153,19 +165,6 @@ fn hypervisor(context: &Context, lines: &mut Lines) -> Outcome {
     Ok(())
 }
 
-/// The name of an XEN_SCHEDULER_*.
-fn scheduler(id: u32) -> &'static str {
-    match id {
-        4 => "sedf",
-        5 => "credit",
-        6 => "credit2",
-        7 => "arinc653",
-        8 => "rtds",
-        9 => "null",
-        _ => "unknown",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +175,8 @@ mod tests {
         lines.add("arm_sve_vector_length", 0);
         lines.add("host", "h");
         assert_eq!(lines.0, "arm_sve_vector_length  : 0\nhost                   : h\n");
+        assert_eq!(lines.only("host"), "h\n");
+        assert_eq!(lines.only("hos"), "");
         assert_eq!(capabilities(0x189), "hvm hap vpmu gnttab-v1");
     }
 }

@@ -11,6 +11,7 @@ pub(super) const COMMAND: Command = Command {
     name: "init-dom0",
     operands: "",
     summary: "Prepare xenstore for the toolstack",
+    details: "",
     flags: &[],
     listed: false,
     run,

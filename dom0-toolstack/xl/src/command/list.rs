@@ -5,24 +5,26 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 use toolstack::config::Config;
 use toolstack::config::domain::DomainConfig;
-use toolstack::domain;
-use toolstack::json;
 use toolstack::userdata::Item;
+use toolstack::{cpupool, domain, json};
 use xen_sys::DomId;
 use xen_sys::domctl::{DomainInfo, Domctl, SchedParams, ShutdownReason};
 use xen_sys::sysctl::Sysctl;
 use xenstore::client::Store;
 
-use super::Command;
 use super::vcpu_list::tenths;
+use super::{Command, shown};
 use crate::args::{Flag, Parsed};
 use crate::context::Context;
-use crate::outcome::{Outcome, print};
+use crate::outcome::{Failure, Outcome, print};
 
 pub(super) const COMMAND: Command = Command {
     name: "list",
     operands: "[options] [Domain]",
     summary: "List information about all/some domains",
+    details: "State shows r for running, b for blocked (all vCPUs wait), p for paused, s for shut down, c for \
+              crashed and d for dying. Mem is in MiB, Time(s) the CPU time of all vCPUs. With a domain that \
+              does not exist the exit status is 1.",
     flags: &[
         Flag::new('l', Some("long"), "Output all VM details"),
         Flag::new('v', Some("verbose"), "Prints out UUIDs and security context"),
@@ -35,6 +37,9 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
+    if parsed.operands.len() > 1 {
+        return Err(Failure::Misuse("xl list takes one domain at most.".into()));
+    }
     let one = parsed.operands.first();
     let domains = match one {
         None => context.xen()?.domains(DomId::DOM0)?,
@@ -43,41 +48,68 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     if parsed.has('l') {
         return long(context, &domains, one.is_some());
     }
-    let verbose = parsed.has('v');
-    let mut text = format!("{:<40}    ID   Mem VCPUs\tState\tTime(s)", "Name");
-    if verbose {
-        text.push_str("   UUID                            Reason-Code\tSecurity Label");
+    let has = |letter| parsed.has(letter);
+    let columns = Columns {
+        verbose: has('v'),
+        context: has('Z'),
+        claims: false,
+        pools: has('c'),
+        nodes: has('n'),
+    };
+    print(&table(context, &domains, columns)?)
+}
+
+/// Columns beside those that are always there.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a column, there or not")]
+pub(super) struct Columns {
+    pub(super) verbose: bool,
+    pub(super) context: bool,
+    pub(super) claims: bool,
+    pub(super) pools: bool,
+    pub(super) nodes: bool,
+}
+
+impl Columns {
+    fn header(self) -> String {
+        let mut text = format!("{:<40}    ID   Mem VCPUs\tState\tTime(s)", "Name");
+        let mut add = |wanted: bool, column| text.push_str(if wanted { column } else { "" });
+        add(self.verbose, "   UUID                            Reason-Code\tSecurity Label");
+        add(self.context && !self.verbose, "   Security Label");
+        add(self.claims, "  Claimed");
+        add(self.pools, "         Cpupool");
+        add(self.nodes, " NODE Affinity");
+        text.push('\n');
+        text
     }
-    if parsed.has('Z') && !verbose {
-        text.push_str("   Security Label");
-    }
-    if parsed.has('c') {
-        text.push_str("         Cpupool");
-    }
-    if parsed.has('n') {
-        text.push_str(" NODE Affinity");
-    }
-    text.push('\n');
-    for info in &domains {
-        text.push_str(&line(&context.name(info.domain)?, info));
+}
+
+/// The table of `domains`.
+pub(super) fn table(
+    context: &Context,
+    domains: &[DomainInfo],
+    columns: Columns,
+) -> Outcome<String> {
+    let mut text = columns.header();
+    for info in domains {
+        text.push_str(&line(&shown(context, info.domain)?, info));
         // Writing to a string cannot fail.
-        if verbose {
+        if columns.verbose {
             let reason = info.shutdown.map_or("-".into(), |reason| format!("{:x}", reason.code()));
             let _ = write!(text, " {} {reason:>8} {:>16}", domain::uuid(info), "-");
-        } else if parsed.has('Z') {
+        } else if columns.context {
             let _ = write!(text, " {:>16}", "-");
         }
-        if parsed.has('c') {
-            let path = format!("/local/pool/{}/name", info.cpupool);
-            let pool = context.store()?.read_optional(&path)?;
-            let _ = write!(text, "{:>16}", pool.unwrap_or_default());
+        if columns.claims {
+            let _ = write!(text, " {:>5}", info.outstanding_pages * 4 / 1024);
         }
-        if parsed.has('n') {
-            text.push_str(" all");
+        if columns.pools {
+            let pool = cpupool::name(context.store()?, info.cpupool)?;
+            let _ = write!(text, "{pool:>16}");
         }
-        text.push('\n');
+        text.push_str(if columns.nodes { " all\n" } else { "\n" });
     }
-    print(&text)
+    Ok(text)
 }
 
 fn line(name: &str, info: &DomainInfo) -> String {
@@ -97,6 +129,9 @@ fn line(name: &str, info: &DomainInfo) -> String {
     let (domain, vcpus) = (info.domain.0, info.online_vcpus);
     format!("{name:<40} {domain:>5} {mib:>5} {vcpus:>5}     {state}  {:>8}", tenths(info.cpu_time))
 }
+
+/// What libxl takes off a running domain's target when it reports it.
+const FUDGE_KIB: u64 = 1;
 
 fn long(context: &Context, domains: &[DomainInfo], one: bool) -> Outcome {
     let mut all = Vec::new();
@@ -131,6 +166,15 @@ fn configuration(context: &Context, info: &DomainInfo) -> Outcome<Value> {
     };
     let mut config = from_text.or_else(from_json).unwrap_or(Value::Null);
     describe_now(&mut config, &name, sched);
+    let memory = format!("/local/domain/{}/memory", info.domain);
+    for (node, key, less) in [("static-max", "max_memkb", 0), ("target", "target_memkb", FUDGE_KIB)]
+    {
+        let value = context.store()?.read_optional(&format!("{memory}/{node}"))?;
+        let kib = value.and_then(|value| value.parse::<u64>().ok());
+        if let (Some(kib), Some(place)) = (kib, config.pointer_mut(&format!("/b_info/{key}"))) {
+            *place = kib.saturating_sub(less).into();
+        }
+    }
     Ok(config)
 }
 

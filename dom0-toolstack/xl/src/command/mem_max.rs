@@ -12,6 +12,7 @@ pub(super) const COMMAND: Command = Command {
     name: "mem-max",
     operands: "<Domain> <MemMB['b'[bytes]|'k'[KB]|'m'[MB]|'g'[GB]|'t'[TB]]>",
     summary: "Set the maximum amount reservation for a domain",
+    details: "The domain's memory as it is now does not change. Units are as for mem-set.",
     flags: &[],
     listed: true,
     run,
@@ -24,8 +25,8 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     parsed.require(COMMAND.name, 2)?;
     let domain = context.domain(parsed.operand(0))?;
     let text = parsed.operand(1);
-    let kib =
-        memory_kib(text).ok_or_else(|| Failure::Usage(format!("invalid memory size: {text}")))?;
+    let kib = memory_kib(text)
+        .ok_or_else(|| Failure::Failed(FAILURE, format!("invalid memory size: {text}")))?;
     let path = format!("/local/domain/{domain}/memory");
     let store = context.store()?;
     let target = store.read_optional(&format!("{path}/target"))?;

@@ -14,6 +14,8 @@ pub(super) const COMMAND: Command = Command {
     name: "mem-set",
     operands: "<Domain> <MemMB['b'[bytes]|'k'[KB]|'m'[MB]|'g'[GB]|'t'[TB]]>",
     summary: "Set the current memory usage for a domain",
+    details: "The guest's balloon driver gives memory back, or takes more, up to the maximum (maxmem, or \
+              mem-max). Without a unit MiB are meant.",
     flags: &[],
     listed: true,
     run,
@@ -23,8 +25,8 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     parsed.require(COMMAND.name, 2)?;
     let domain = context.domain(parsed.operand(0))?;
     let text = parsed.operand(1);
-    let kib =
-        memory_kib(text).ok_or_else(|| Failure::Usage(format!("invalid memory size: {text}")))?;
+    let kib = memory_kib(text)
+        .ok_or_else(|| Failure::Failed(FAILURE, format!("invalid memory size: {text}")))?;
     let refuse = |why: &str| Err(Failure::Failed(FAILURE, format!("xl: {why}")));
     if domain == DomId::DOM0 {
         return refuse("Dom0's memory stays as it is: it is mapped one to one");

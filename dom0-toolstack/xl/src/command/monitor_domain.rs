@@ -13,6 +13,7 @@ pub(super) const COMMAND: Command = Command {
     name: monitor::COMMAND,
     operands: "<DomainId> <UUID>",
     summary: "Wait for a domain's end and do what its configuration says",
+    details: "",
     flags: &[],
     listed: false,
     run,

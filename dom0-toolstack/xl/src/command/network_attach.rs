@@ -14,6 +14,7 @@ pub(super) const COMMAND: Command = Command {
     name: "network-attach",
     operands: "<Domain> [vif-spec-component(s)]...",
     summary: "Create a new virtual network device",
+    details: "Settings are those of vif= in xl.cfg(5). The domain has the interface also when it is made anew.",
     flags: &[],
     listed: true,
     run,

@@ -13,6 +13,7 @@ pub(super) const COMMAND: Command = Command {
     name: "network-detach",
     operands: "[option] <Domain> <DevId>",
     summary: "Destroy a domain's virtual network device",
+    details: "With -f the guest is not waited for.",
     flags: &[Flag::new('f', Some("force"), "Do not wait for the guest to let go of it")],
     listed: true,
     run,

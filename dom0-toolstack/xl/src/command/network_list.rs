@@ -14,6 +14,7 @@ pub(super) const COMMAND: Command = Command {
     name: "network-list",
     operands: "<Domain(s)>",
     summary: "List virtual network interfaces for a domain",
+    details: "",
     flags: &[],
     listed: true,
     run,
@@ -40,7 +41,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "{:<3} {:<2} {mac} {:>6} {state:>5} {port:>6} {transmit:>5}/{receive:<11} {:<30}",
+                "{:<3} {:<2} {mac}{:>6} {state:>5} {port:>6} {transmit:>5}/{receive:<11} {:<30}",
                 device.devid,
                 device.backend.0,
                 device.devid,

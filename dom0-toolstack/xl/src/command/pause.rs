@@ -11,6 +11,7 @@ pub(super) const COMMAND: Command = Command {
     name: "pause",
     operands: "<Domain>",
     summary: "Pause execution of a domain",
+    details: "",
     flags: &[],
     listed: true,
     run,

@@ -6,7 +6,7 @@ use xen_sys::sysctl::Sysctl;
 
 use crate::args::{Flag, Parsed};
 use crate::context::Context;
-use crate::outcome::{Failure, Outcome, print};
+use crate::outcome::{FAILURE, Failure, Outcome};
 
 /// Options of both.
 pub(super) const FLAGS: [Flag; 3] = [
@@ -16,13 +16,7 @@ pub(super) const FLAGS: [Flag; 3] = [
 ];
 
 /// Asks the domains meant, and waits where asked to.
-pub(super) fn run(
-    context: &Context,
-    parsed: &Parsed,
-    command: &str,
-    request: Request,
-    doing: &str,
-) -> Outcome {
+pub(super) fn run(context: &Context, parsed: &Parsed, request: Request, doing: &str) -> Outcome {
     let (xen, store) = (context.xen()?, context.store()?);
     let domains: Vec<DomId> = if parsed.has('a') {
         if !parsed.operands.is_empty() {
@@ -31,28 +25,31 @@ pub(super) fn run(
         let all = xen.domains(DomId(1))?;
         all.iter().filter(|info| !info.dying).map(|info| info.domain).collect()
     } else {
-        parsed.require(command, 1)?;
+        if parsed.operands.is_empty() {
+            let text = "You must specify -a or a domain id.\n";
+            return Err(Failure::Failed(FAILURE, text.into()));
+        }
         vec![context.domain(parsed.operand(0))?]
     };
     let mut watched = Vec::new();
     for domain in domains {
         watched.push((domain, domain::uuid(&context.info(domain)?)));
-        print(&format!("{doing} domain {domain}\n"))?;
+        eprintln!("{doing} domain {domain}");
         domain::request(xen, store, domain, request)?;
     }
     if !parsed.has('w') {
         return Ok(());
     }
-    print(&format!("Waiting for {} domains\n", watched.len()))?;
+    eprintln!("Waiting for {} domains", watched.len());
     for (domain, uuid) in watched {
         let text = match domain::wait_for_end(xen, store, domain, uuid)? {
-            End::Destroyed => format!("Domain {domain} has been destroyed\n"),
+            End::Destroyed => format!("Domain {domain} has been destroyed"),
             End::ShutDown(info) => {
                 let code = info.shutdown.map_or(0, |reason| reason.code());
-                format!("Domain {domain} has been shut down, reason code {code}\n")
+                format!("Domain {domain} has been shut down, reason code {code}")
             }
         };
-        print(&text)?;
+        eprintln!("{text}");
     }
     Ok(())
 }

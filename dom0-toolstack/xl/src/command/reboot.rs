@@ -11,11 +11,12 @@ pub(super) const COMMAND: Command = Command {
     name: "reboot",
     operands: "[options] <-a|Domain>",
     summary: "Issue a reboot signal to a domain",
+    details: "What becomes of the domain then, on_reboot says.",
     flags: &power::FLAGS,
     listed: true,
     run,
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
-    power::run(context, parsed, COMMAND.name, Request::Reboot, "Rebooting")
+    power::run(context, parsed, Request::Reboot, "Rebooting")
 }

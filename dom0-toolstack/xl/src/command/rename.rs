@@ -11,6 +11,7 @@ pub(super) const COMMAND: Command = Command {
     name: "rename",
     operands: "<Domain> <NewDomainName>",
     summary: "Rename a domain",
+    details: "",
     flags: &[],
     listed: true,
     run,

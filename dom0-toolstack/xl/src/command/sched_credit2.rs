@@ -1,45 +1,63 @@
 //! `xl sched-credit2`
 
-use std::fmt::Write;
-
+use toolstack::cpupool::Scheduler;
 use xen_sys::DomId;
 use xen_sys::domctl::Domctl;
 use xen_sys::sysctl::Sysctl;
-use xenstore::client::Store;
 
-use super::Command;
+use super::sched::{self, Layout};
+use super::{Command, number, shown};
 use crate::args::{Flag, Parsed};
 use crate::context::Context;
 use crate::outcome::{Failure, Outcome, print};
 
 pub(super) const COMMAND: Command = Command {
     name: "sched-credit2",
-    operands: "[-d <Domain> [-w[=WEIGHT]|-c[=CAP]]]",
+    operands: "[-d <Domain> [-w[=WEIGHT]|-c[=CAP]]] [-s [-r RATELIMIT]] [-p CPUPOOL]",
     summary: "Get/set credit2 scheduler parameters",
+    details: "Without options it lists the parameters of all domains. -d without -w or -c prints \
+              those of one domain. A weight of 512 gets twice as much CPU time as one of 256, the \
+              usual one, where CPUs are short. A cap of 50 is half a CPU, 400 are four, 0 is none.",
     flags: &[
-        Flag::new('d', Some("domain"), "Domain to show or change").with_value("DOMAIN"),
-        Flag::new('w', Some("weight"), "Share relative to other domains").with_value("WEIGHT"),
-        Flag::new('c', Some("cap"), "Limit in hundredths of a CPU").with_value("CAP"),
+        Flag::new('d', Some("domain"), "Domain to modify").with_value("DOMAIN"),
+        Flag::new('w', Some("weight"), "Weight (int)").with_value("WEIGHT"),
+        Flag::new('c', Some("cap"), "Cap (int)").with_value("CAP"),
+        Flag::new('s', Some("schedparam"), "Query / modify scheduler parameters"),
+        Flag::new('r', Some("ratelimit_us"), "Set the scheduling rate limit, in microseconds")
+            .with_value("RLIMIT"),
+        Flag::new('p', Some("cpupool"), "Restrict output to CPUPOOL").with_value("CPUPOOL"),
     ],
     listed: true,
     run,
 };
 
-const HEADER: &str = "Name                                ID Weight  Cap\n";
+const LAYOUT: Layout = Layout {
+    scheduler: Scheduler::CREDIT2,
+    header: "Name                                ID Weight  Cap\n",
+    line,
+    pool,
+};
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
+    sched::check(parsed, &['w', 'c'], &['r'])?;
     let xen = context.xen()?;
+    if parsed.has('s') {
+        let pool = sched::named(context, parsed.value('p').unwrap_or("0"))?.id;
+        let Some(limit) = parsed.value('r') else {
+            let name = toolstack::cpupool::name(context.store()?, pool)?;
+            return print(&format!("Cpupool {name}: {}\n", self::pool(context, pool)?));
+        };
+        return Ok(xen.set_credit2_rate_limit(pool, number(limit, "rate limit")?)?);
+    }
     let Some(name) = parsed.value('d') else {
-        if parsed.has('w') || parsed.has('c') {
-            return Err(Failure::Usage("Must specify a domain.".into()));
-        }
-        return print(&overview(context)?);
+        return print(&LAYOUT.overview(context, parsed.value('p'))?);
     };
     let domain = context.domain(name)?;
-    let mut params = xen.sched_params(domain)?;
     if !parsed.has('w') && !parsed.has('c') {
-        return print(&format!("{HEADER}{}", line(context, domain)?));
+        return LAYOUT.domain(context, domain);
     }
+    LAYOUT.require(context, domain)?;
+    let mut params = xen.sched_params(domain)?;
     let value = |letter, now: u16| -> Outcome<u16> {
         let Some(text) = parsed.value(letter) else { return Ok(now) };
         text.trim_start_matches('=')
@@ -51,28 +69,12 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     Ok(xen.set_sched_params(domain, params)?)
 }
 
-fn overview(context: &Context) -> Outcome<String> {
-    let (xen, store) = (context.xen()?, context.store()?);
-    let mut text = String::new();
-    let mut next = 0;
-    while let Some(pool) = xen.cpupool(next)? {
-        let name = store.read_optional(&format!("/local/pool/{}/name", pool.id))?;
-        let rate = xen.credit2_rate_limit(pool.id)?;
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "Cpupool {}: ratelimit={rate}us", name.unwrap_or_default());
-        text.push_str(HEADER);
-        for info in xen.domains(DomId::DOM0)? {
-            if info.cpupool == pool.id {
-                text.push_str(&line(context, info.domain)?);
-            }
-        }
-        next = pool.id + 1;
-    }
-    Ok(text)
+fn pool(context: &Context, pool: u32) -> Outcome<String> {
+    Ok(format!("ratelimit={}us", context.xen()?.credit2_rate_limit(pool)?))
 }
 
-fn line(context: &Context, domain: DomId) -> Outcome<String> {
+pub(super) fn line(context: &Context, domain: DomId) -> Outcome<String> {
     let params = context.xen()?.sched_params(domain)?;
-    let name = context.name(domain)?;
+    let name = shown(context, domain)?;
     Ok(format!("{name:<33} {:>4} {:>6} {:>4}\n", domain.0, params.weight, params.cap))
 }

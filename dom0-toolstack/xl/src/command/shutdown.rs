@@ -11,11 +11,12 @@ pub(super) const COMMAND: Command = Command {
     name: "shutdown",
     operands: "[options] <-a|Domain>",
     summary: "Issue a shutdown signal to a domain",
+    details: "With -w it waits until each has shut down, and prints why it did.",
     flags: &power::FLAGS,
     listed: true,
     run,
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
-    power::run(context, parsed, COMMAND.name, Request::Poweroff, "Shutting down")
+    power::run(context, parsed, Request::Poweroff, "Shutting down")
 }

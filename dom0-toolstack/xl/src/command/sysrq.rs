@@ -11,6 +11,7 @@ pub(super) const COMMAND: Command = Command {
     name: "sysrq",
     operands: "<Domain> <letter>",
     summary: "Send a sysrq to a domain",
+    details: "Nothing happens in a guest that has its sysrq key turned off.",
     flags: &[],
     listed: true,
     run,
@@ -21,7 +22,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     let domain = context.domain(parsed.operand(0))?;
     let letter = parsed.operand(1);
     if letter.chars().count() != 1 {
-        return Err(Failure::Usage("Invalid sysrq.".into()));
+        return Err(Failure::Misuse("Invalid sysrq.".into()));
     }
     let path = format!("/local/domain/{domain}/control/sysrq");
     Ok(context.store()?.write(&path, letter)?)

@@ -11,6 +11,7 @@ pub(super) const COMMAND: Command = Command {
     name: "unpause",
     operands: "<Domain>",
     summary: "Unpause a paused domain",
+    details: "",
     flags: &[],
     listed: true,
     run,

@@ -7,7 +7,7 @@ use xen_sys::DomId;
 use xen_sys::sysctl::Sysctl;
 use xenstore::client::Store;
 
-use super::Command;
+use super::{Command, shown};
 use crate::args::{Flag, Parsed};
 use crate::context::Context;
 use crate::outcome::{Outcome, print};
@@ -16,6 +16,7 @@ pub(super) const COMMAND: Command = Command {
     name: "uptime",
     operands: "[-s] [Domain]",
     summary: "Print uptime for all/some domains",
+    details: "",
     flags: &[Flag::new('s', Some("short"), "Give the short form")],
     listed: true,
     run,
@@ -39,7 +40,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
         text.push_str("Name                                ID Uptime\n");
     }
     for domain in domains {
-        let (name, up) = (context.name(domain)?, seconds(context, domain, now)?);
+        let (name, up) = (shown(context, domain)?, seconds(context, domain, now)?);
         // Writing to a string cannot fail.
         let _ = if short {
             let clock = clock(now % DAY);

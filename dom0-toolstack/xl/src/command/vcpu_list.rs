@@ -7,7 +7,7 @@ use xen_sys::domctl::{Affinity, DomainInfo, Domctl, VcpuInfo};
 use xen_sys::sysctl::Sysctl;
 use xen_sys::{DomId, Errno};
 
-use super::Command;
+use super::{Command, shown};
 use crate::args::Parsed;
 use crate::context::Context;
 use crate::outcome::{Outcome, print};
@@ -16,6 +16,7 @@ pub(super) const COMMAND: Command = Command {
     name: "vcpu-list",
     operands: "[Domain, ...]",
     summary: "List the VCPUs for all/some domains",
+    details: "",
     flags: &[],
     listed: true,
     run,
@@ -23,21 +24,27 @@ pub(super) const COMMAND: Command = Command {
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
     let xen = context.xen()?;
-    let domains: Vec<DomainInfo> = if parsed.operands.is_empty() {
-        xen.domains(DomId::DOM0)?
-    } else {
-        let mut named = Vec::new();
-        for name in &parsed.operands {
-            named.push(context.info(context.domain(name)?)?);
-        }
-        named
-    };
     let cpus = xen.phys_info()?.max_cpu + 1;
     let mut text = String::from(
         "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)\n",
     );
+    let mut domains: Vec<DomainInfo> = Vec::new();
+    let mut missing = Ok(());
+    for name in &parsed.operands {
+        match context.domain(name).and_then(|domain| context.info(domain)) {
+            Ok(info) => domains.push(info),
+            // Those before it are printed all the same, the header too.
+            Err(failure) => {
+                missing = Err(failure);
+                break;
+            }
+        }
+    }
+    if parsed.operands.is_empty() {
+        domains = xen.domains(DomId::DOM0)?;
+    }
     for info in domains {
-        let name = context.name(info.domain)?;
+        let name = shown(context, info.domain)?;
         for vcpu in 0..info.max_vcpu.map_or(0, |last| last + 1) {
             let state = match xen.vcpu_info(info.domain, vcpu) {
                 Err(error) if error.is(Errno::SRCH) => continue,
@@ -47,7 +54,8 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
             text.push_str(&line(&name, info.domain, vcpu, &state, &affinity, cpus));
         }
     }
-    print(&text)
+    print(&text)?;
+    missing
 }
 
 fn line(

@@ -6,7 +6,7 @@ use toolstack::domain;
 use xen_sys::DomId;
 use xen_sys::sysctl::Sysctl;
 
-use super::Command;
+use super::{Command, shown};
 use crate::args::Parsed;
 use crate::context::Context;
 use crate::outcome::{Outcome, print};
@@ -15,6 +15,7 @@ pub(super) const COMMAND: Command = Command {
     name: "vm-list",
     operands: "",
     summary: "List guest domains, excluding dom0",
+    details: "",
     flags: &[],
     listed: true,
     run,
@@ -22,10 +23,10 @@ pub(super) const COMMAND: Command = Command {
 
 fn run(context: &Context, _: &Parsed) -> Outcome {
     let mut text = String::from("UUID                                  ID    name\n");
-    for info in context.xen()?.domains(DomId(1))? {
-        let name = context.name(info.domain)?;
+    for info in context.xen()?.domains(DomId::DOM0)? {
+        let name = shown(context, info.domain)?;
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}  {:<5} {name:<30}", domain::uuid(&info), info.domain.0);
+        let _ = writeln!(text, "{}  {}    {name:<30}", domain::uuid(&info), info.domain.0);
     }
     print(&text)
 }
