@@ -1,6 +1,7 @@
 //! Ours and Debian's Xen side by side, with the same Dom0 kernel and the same guest, counted in instructions by QEMU's `-icount`: one instruction is one nanosecond of the guests' time.
 
 mod operations;
+mod tools;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -41,6 +42,8 @@ pub(crate) enum Table {
     System,
     /// Single operations, by a kernel in Dom0's place.
     Operations,
+    /// Our xl beside Debian's on the same hypervisor.
+    Tools,
 }
 
 /// Measures both and prints the tables, all of them if none is named.
@@ -51,6 +54,9 @@ pub(crate) fn bench(tables: &[Table]) -> Result<()> {
     }
     if wanted(Table::System) {
         system()?;
+    }
+    if wanted(Table::Tools) {
+        tools::bench()?;
     }
     Ok(())
 }

@@ -20,11 +20,20 @@ pub(crate) enum Built {
     Example(&'static str),
 }
 
-/// Builds the hypervisor and the toolstack.
+/// Builds the hypervisor and the toolstack, with its manual.
 pub(crate) fn everything() -> Result<()> {
     hypervisor()?;
     toolstack()?;
-    Ok(())
+    documents()
+}
+
+/// Writes the manual pages and the completion, which the program makes from its own commands.
+pub(crate) fn documents() -> Result<()> {
+    say("writing manual pages and completion");
+    let share = dist().join("share");
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--package", "xl", "--", "generate-documents"]).arg(&share);
+    run(&mut command)
 }
 
 /// Builds the hypervisor; returns the raw image's path.

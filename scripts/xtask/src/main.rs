@@ -31,7 +31,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Builds the hypervisor (target/dist/qemu-virt.img) and the toolstack (target/dist/bin/)
+    /// Builds the hypervisor (target/dist/qemu-virt.img), the toolstack (target/dist/bin/) and its manual (target/dist/share/)
     Build,
     /// Makes the Debian packages domus-hypervisor and domus-toolstack (target/dist/*.deb)
     Deb,
