@@ -47,7 +47,7 @@ macro_rules! layouts {
 
 const LAYOUTS: &[Layout] = layouts! {
     arch_arm: ArchDomainconfig VcpuGuestContext VcpuGuestCoreRegs;
-    blkif: BlkifRequest BlkifRequestSegment BlkifResponse;
+    blkif: BlkifRequest BlkifRequestDiscard BlkifRequestIndirect BlkifRequestSegment BlkifResponse;
     console: XenconsInterface;
     domctl: AddressSize BindPtIrq CacheFlush CreateDomain Domctl GetDomainInfo GetPageFrameInfo3
         GetVcpuInfo HvmContext IomemPermission IrqPermission MaxMem MaxVcpus MemoryMapping

@@ -16,6 +16,10 @@ pub const BLKIF_OP_INDIRECT: u8 = 6;
 pub const BLKIF_MAX_SEGMENTS_PER_REQUEST: usize = 11;
 /// Pages of segments a request can name.
 pub const BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST: usize = 8;
+/// Bit of a discard's `flag`: the data must be beyond recovery.
+pub const BLKIF_DISCARD_SECURE: u8 = 1;
+/// Segments in a page of them.
+pub const BLKIF_SEGMENTS_PER_PAGE: usize = 512;
 /// Operation not supported.
 pub const BLKIF_RSP_EOPNOTSUPP: i16 = -2;
 /// Operation failed.
@@ -60,6 +64,52 @@ crate::layout::wire! {
         16 => sector_number: u64,
         /// Where the data is.
         24 => seg: [BlkifRequestSegment; BLKIF_MAX_SEGMENTS_PER_REQUEST],
+    }
+}
+
+crate::layout::wire! {
+    /// A request whose segments stand in granted pages.
+    pub struct BlkifRequestIndirect = "struct blkif_request_indirect", 64 {
+        /// `BLKIF_OP_INDIRECT`.
+        0 => operation: u8,
+        /// What is really asked: `BLKIF_OP_READ` or `BLKIF_OP_WRITE`.
+        1 => indirect_op: u8,
+        /// Segments.
+        2 => nr_segments: u16,
+        /// Padding.
+        4 => pad: u32,
+        /// Comes back in the response.
+        8 => id: u64,
+        /// First sector on the device.
+        16 => sector_number: u64,
+        /// The device.
+        24 => handle: u16,
+        /// Padding.
+        26 => pad2: u16,
+        /// The granted pages.
+        28 => indirect_grefs: [u32; BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST],
+        /// Padding.
+        60 => pad3: u32,
+    }
+}
+
+crate::layout::wire! {
+    /// A request to forget sectors.
+    pub struct BlkifRequestDiscard = "struct blkif_request_discard", 32 {
+        /// `BLKIF_OP_DISCARD`.
+        0 => operation: u8,
+        /// `BLKIF_DISCARD_SECURE`, or 0.
+        1 => flag: u8,
+        /// The device.
+        2 => handle: u16,
+        /// Padding.
+        4 => pad: u32,
+        /// Comes back in the response.
+        8 => id: u64,
+        /// First sector.
+        16 => sector_number: u64,
+        /// Sectors.
+        24 => nr_sectors: u64,
     }
 }
 
