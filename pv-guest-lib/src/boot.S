@@ -18,6 +18,7 @@ image_head:
 
 // The first processor. In: x0 = address of the device tree.
 first_start:
+    mrs     x21, cntvct_el0             // when it began
     mov     x19, x0
     adrp    x20, image_head             // where the image is
     tst     x20, #0x1fffff
@@ -126,6 +127,7 @@ first_virtual:
     mov     x0, x19
     adrp    x1, image_head
     sub     x1, x20, x1                 // what to add to a linked address to get the real one
+    mov     x2, x21
     mov     x29, #0
     mov     x30, #0
     b       {first_main}

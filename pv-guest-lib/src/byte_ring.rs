@@ -81,6 +81,11 @@ impl Writer {
         }
     }
 
+    /// Returns whether the other side has taken everything.
+    pub fn is_empty(&mut self) -> Result<bool, RingError> {
+        Ok(self.room()? == self.layout.size as usize)
+    }
+
     /// Puts in as many bytes as there is room for; returns how many. The other side should be told if it is not 0.
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize, RingError> {
         let len = bytes.len().min(self.room()?);

@@ -44,6 +44,14 @@ pub fn set_up() -> Result<(), HypercallError> {
     })
 }
 
+/// Lets events come again after the domain was resumed elsewhere; its channels are gone.
+pub(crate) fn resume() -> Result<(), HypercallError> {
+    if is_set_up() && is_fifo() {
+        fifo::resume(cpu::number())?;
+    }
+    Ok(())
+}
+
 /// Returns whether events come by [`set_up`].
 pub(crate) fn is_set_up() -> bool {
     SET_UP.with(|done| *done)

@@ -1,4 +1,6 @@
-//! The interrupt controller as a guest sees it: GICv3, with the processor's own registers.
+//! The interrupt controller as a guest sees it: GICv3, with the processor's own registers, or GICv2.
+
+mod v2;
 
 use crate::cpu::{self, MAX_CPUS};
 use crate::mmio::Mmio;
@@ -59,9 +61,14 @@ static HANDLERS: [AtomicPtr<()>; FIRST_SPECIAL as usize] =
     [const { AtomicPtr::new(null_mut()) }; FIRST_SPECIAL as usize];
 static TAKEN: [[AtomicU32; 32]; MAX_CPUS] = [const { [const { AtomicU32::new(0) }; 32] }; MAX_CPUS];
 
+/// Returns whether the controller is a GICv2.
+pub fn is_v2() -> bool {
+    tree::get().gic_version == 2
+}
+
 /// Returns the distributor's registers.
 pub fn distributor() -> Mmio {
-    let range = tree::get().gic.first().expect("the tree has a GICv3");
+    let range = tree::get().gic.first().expect("the tree has an interrupt controller");
     // SAFETY: the tree says that the distributor is there; without LPIs it touches no memory.
     unsafe { Mmio::new(range.start, range.len) }
 }
@@ -77,7 +84,7 @@ pub fn redistributor(number: usize) -> Mmio {
 
 /// Returns the registers that hold a bit of `interrupt`, for processor `number` if it is private.
 fn bank(number: usize, interrupt: u32) -> (Mmio, u64) {
-    if interrupt < FIRST_SHARED {
+    if interrupt < FIRST_SHARED && !is_v2() {
         (redistributor(number), PRIVATE_FRAME)
     } else {
         (distributor(), 0)
@@ -121,6 +128,9 @@ fn counter(number: usize, interrupt: u32) -> Option<&'static AtomicU32> {
 
 /// Takes the highest pending interrupt, which becomes active.
 pub fn acknowledge() -> Option<u32> {
+    if is_v2() {
+        return v2::acknowledge();
+    }
     let interrupt = u32::try_from(system_register!("icc_iar1_el1")).unwrap_or(u32::MAX);
     cpu::synchronize();
     (interrupt < FIRST_SPECIAL).then_some(interrupt)
@@ -138,16 +148,25 @@ macro_rules! write_register {
 
 /// Says that `interrupt` was dealt with.
 pub fn end(interrupt: u32) {
+    if is_v2() {
+        return v2::end(interrupt);
+    }
     write_register!("icc_eoir1_el1", u64::from(interrupt));
 }
 
 /// Sets the priority below which interrupts come; 0xf0 is usual, 0 lets none in.
 pub fn set_priority_mask(mask: u8) {
+    if is_v2() {
+        return v2::set_priority_mask(mask);
+    }
     write_register!("icc_pmr_el1", u64::from(mask));
 }
 
 /// Interrupts processor `target` with SGI `number`.
 pub fn send(target: usize, number: u32) {
+    if is_v2() {
+        return v2::send(target, number);
+    }
     let affinity = crate::smp::affinity_of(target);
     let value = (affinity >> 8 & 0xff) << 16 | u64::from(number & 15) << 24;
     write_register!("icc_sgi1r_el1", value | 1 << (affinity & 0xf));
@@ -155,6 +174,9 @@ pub fn send(target: usize, number: u32) {
 
 /// Interrupts all other processors with SGI `number`.
 pub fn send_to_others(number: u32) {
+    if is_v2() {
+        return v2::send_to_others(number);
+    }
     write_register!("icc_sgi1r_el1", u64::from(number & 15) << 24 | 1 << 40);
 }
 
@@ -162,6 +184,9 @@ pub fn send_to_others(number: u32) {
 pub(crate) fn init_distributor() {
     const AFFINITY_ROUTING: u32 = 1 << 4;
     const ENABLE_GROUP_1: u32 = 1 << 1;
+    if is_v2() {
+        return v2::init_distributor();
+    }
     distributor().write32(register::CTLR, AFFINITY_ROUTING | ENABLE_GROUP_1);
 }
 
@@ -169,6 +194,9 @@ pub(crate) fn init_distributor() {
 pub(crate) fn init_this_cpu() {
     const SLEEP: u32 = 1 << 1;
     const ASLEEP: u32 = 1 << 2;
+    if is_v2() {
+        return v2::init_this_cpu();
+    }
     let registers = redistributor(cpu::number());
     let waker = registers.read32(register::WAKER);
     registers.write32(register::WAKER, waker & !SLEEP);

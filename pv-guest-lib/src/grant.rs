@@ -8,6 +8,8 @@ pub mod space;
 mod table;
 
 #[cfg(target_os = "none")]
+pub(crate) use active::resume;
+#[cfg(target_os = "none")]
 pub use active::{Copy, Grant, GrantError, Granted, Mapping, Side, copy, limits, map_status};
 #[cfg(target_os = "none")]
 pub use table::{Access, GrantTable};

@@ -20,9 +20,14 @@
 
 extern crate alloc;
 
+#[cfg(target_os = "none")]
+pub mod balloon;
+pub mod block;
 pub mod byte_ring;
 #[cfg(target_os = "none")]
 pub mod console;
+#[cfg(target_os = "none")]
+pub mod control;
 #[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(not(target_os = "none"))]
@@ -32,6 +37,8 @@ mod cpu;
 pub mod event;
 #[cfg(target_os = "none")]
 pub mod exception;
+#[cfg(all(target_os = "none", feature = "embassy"))]
+pub mod executor;
 #[cfg(target_os = "none")]
 pub mod gic;
 pub mod grant;
@@ -39,6 +46,8 @@ pub mod grant;
 mod heap;
 #[cfg(target_os = "none")]
 pub mod hypercall;
+#[cfg(all(target_os = "none", feature = "embedded-io"))]
+mod io;
 pub mod lock;
 #[cfg(target_os = "none")]
 pub mod map;
@@ -48,6 +57,8 @@ mod map;
 #[cfg(target_os = "none")]
 pub mod mmio;
 pub mod page;
+#[cfg(target_os = "none")]
+pub mod pipe;
 #[cfg(target_os = "none")]
 pub mod power;
 #[cfg(target_os = "none")]
@@ -61,6 +72,10 @@ pub mod slots;
 pub mod smp;
 #[cfg(target_os = "none")]
 pub mod start;
+#[cfg(target_os = "none")]
+pub mod suspend;
+#[cfg(target_os = "none")]
+pub mod task;
 #[cfg(target_os = "none")]
 pub mod time;
 #[cfg(target_os = "none")]

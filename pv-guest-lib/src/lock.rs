@@ -33,6 +33,19 @@ impl<T> Lock<T> {
             result
         })
     }
+
+    /// Runs `work` on the value, unless somebody has it.
+    pub fn try_with<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
+        cpu::without_interrupts(|| {
+            if self.taken.swap(true, Ordering::Acquire) {
+                return None;
+            }
+            // SAFETY: the flag was false and is ours now, until it is put back below.
+            let result = work(unsafe { &mut *self.value.get() });
+            self.taken.store(false, Ordering::Release);
+            Some(result)
+        })
+    }
 }
 
 #[cfg(test)]

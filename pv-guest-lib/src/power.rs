@@ -78,6 +78,7 @@ pub fn cpu_off() -> i64 {
 
 /// Shuts the domain down for `reason`, one of `SHUTDOWN_`; Dom0 takes the machine along.
 pub fn shutdown(reason: u32) -> ! {
+    crate::console::drain();
     let _ = sched::shutdown(reason);
     // SAFETY: the call ends the machine or changes nothing.
     unsafe { call(SYSTEM_OFF, [0; 3]) };

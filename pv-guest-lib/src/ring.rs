@@ -9,11 +9,13 @@
 //!
 //! Nothing here waits or notifies: [`FrontRing::publish`] and [`BackRing::publish`] say whether the other side wants an event.
 
+mod handshake;
+
 use crate::page::SharedPages;
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::sync::atomic::{AtomicU32, Ordering};
 use hypercall_abi::io::ring::{ENTRIES_OFFSET, RingHeader, entries};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -40,6 +42,8 @@ impl fmt::Display for RingError {
         )
     }
 }
+
+impl core::error::Error for RingError {}
 
 /// There is no free slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,17 +106,12 @@ impl<Q, R> Shared<Q, R> {
 
     /// Stores this side's producer index; returns whether the other side wants to be told.
     fn publish(&self, producer: usize, event: usize, before: u32, now: u32) -> bool {
-        self.word(producer).store(now, Ordering::Release);
-        // The other side writes its wish and then looks at the index; here it is the other way round.
-        fence(Ordering::SeqCst);
-        let wish = self.word(event).load(Ordering::Relaxed);
-        now.wrapping_sub(wish) < now.wrapping_sub(before)
+        handshake::publish(self.word(producer), self.word(event), before, now)
     }
 
     /// Wishes for an event as soon as there is more than `consumed`.
-    fn wish(&self, event: usize, consumed: u32) {
-        self.word(event).store(consumed.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+    fn wish(&self, producer: usize, event: usize, consumed: u32) {
+        let _ = handshake::rearm(self.word(producer), self.word(event), consumed);
     }
 }
 
@@ -198,7 +197,7 @@ impl<Q: IntoBytes + Immutable, R: FromBytes + IntoBytes> FrontRing<Q, R> {
 
     /// Wishes for an event at the next response; returns whether one is there already.
     pub fn rearm(&mut self) -> Result<bool, RingError> {
-        self.shared.wish(RESPONSE_EVENT, self.taken);
+        self.shared.wish(RESPONSES, RESPONSE_EVENT, self.taken);
         Ok(self.available()? != 0)
     }
 }
@@ -278,7 +277,7 @@ impl<Q: FromBytes + IntoBytes, R: IntoBytes + Immutable> BackRing<Q, R> {
 
     /// Wishes for an event at the next request; returns whether one is there already.
     pub fn rearm(&mut self) -> Result<bool, RingError> {
-        self.shared.wish(REQUEST_EVENT, self.taken);
+        self.shared.wish(REQUESTS, REQUEST_EVENT, self.taken);
         Ok(self.available()? != 0)
     }
 }

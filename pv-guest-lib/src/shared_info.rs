@@ -46,6 +46,18 @@ pub fn vcpu_is_registered() -> bool {
     VCPUS.get(cpu::number()).is_some_and(|slot| slot.get().is_some())
 }
 
+/// Maps the shared page and registers this processor's part again, where a resumed domain lost them.
+pub(crate) fn resume() -> Result<(), HypercallError> {
+    if let Some(page) = PAGE.get() {
+        memory::add_to_physmap(DOMID_SELF, SPACE_SHARED_INFO, 0, page.frame())?;
+    }
+    let number = cpu::number();
+    if let Some(page) = VCPUS.get(number).and_then(Once::get) {
+        vcpu::register_vcpu_info(number, page.frame(), VCPU_INFO_OFFSET)?;
+    }
+    Ok(())
+}
+
 /// Returns the page and offset of a processor's `vcpu_info`.
 fn vcpu_info(number: usize) -> Option<(SharedPage, usize)> {
     match VCPUS.get(number).and_then(Once::get) {

@@ -1,13 +1,17 @@
 //! More processors: each starts by PSCI, runs one function, and goes off again when that returns.
 
 use crate::cpu::{self, MAX_CPUS};
+use crate::lock::Lock;
 use crate::{event, gic, map, power, shared_info};
 use core::mem::transmute;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 /// What each processor is to run: a `fn()`.
 static WORK: [AtomicPtr<()>; MAX_CPUS] = [const { AtomicPtr::new(null_mut()) }; MAX_CPUS];
+
+/// Which processors run, or go off at this moment.
+static STARTED: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
 unsafe extern "C" {
     /// Where a processor starts, in `boot.S`.
@@ -41,9 +45,17 @@ pub fn start(number: usize, work: fn()) -> Result<(), PsciError> {
         power::call(power::CPU_ON, [affinity_of(number), entry_address(), number as u64])
     };
     match answer.cast_signed() {
-        0 => Ok(()),
+        0 => {
+            STARTED.get(number).inspect(|started| started.store(true, Ordering::SeqCst));
+            Ok(())
+        }
         error => Err(PsciError(error)),
     }
+}
+
+/// Returns whether processor `number` was started here and has not come to its end.
+pub fn is_started(number: usize) -> bool {
+    STARTED.get(number).is_some_and(|started| started.load(Ordering::SeqCst)) && is_on(number)
 }
 
 /// Returns whether processor `number` is on.
@@ -71,4 +83,37 @@ pub(crate) extern "C" fn next_main(number: usize) -> ! {
     loop {
         power::cpu_off();
     }
+}
+
+/// A value for each processor, which only that processor reaches.
+pub struct PerCpu<T> {
+    values: [Lock<T>; MAX_CPUS],
+}
+
+impl<T> PerCpu<T> {
+    /// Makes a value for each processor; `PerCpu::new([const { 0 }; MAX_CPUS].map(..))` is written [`per_cpu!`](crate::per_cpu).
+    pub const fn new(values: [Lock<T>; MAX_CPUS]) -> Self {
+        Self { values }
+    }
+
+    /// Runs `work` on this processor's value, with its interrupts kept out.
+    pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
+        let value = self.values.get(cpu::number());
+        value.expect("a started processor has a number below MAX_CPUS").with(work)
+    }
+
+    /// Runs `work` on every processor's value, one after another.
+    pub fn for_each(&self, mut work: impl FnMut(usize, &mut T)) {
+        for (number, value) in self.values.iter().enumerate() {
+            value.with(|value| work(number, value));
+        }
+    }
+}
+
+/// Makes a [`PerCpu`](crate::smp::PerCpu) in which each processor starts with the same constant.
+#[macro_export]
+macro_rules! per_cpu {
+    ($value:expr) => {
+        $crate::smp::PerCpu::new([const { $crate::lock::Lock::new($value) }; $crate::cpu::MAX_CPUS])
+    };
 }

@@ -1,7 +1,7 @@
 //! The way from the loader's jump to the guest's first function, and what happens when that returns.
 
 use crate::range::{self, Range};
-use crate::{console, cpu, exception, gic, heap, map, page, power, smp, tree};
+use crate::{console, cpu, exception, gic, heap, map, page, power, smp, time, tree};
 use core::arch::global_asm;
 use core::panic::PanicInfo;
 use hypercall_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF};
@@ -63,9 +63,11 @@ macro_rules! entry {
     };
 }
 
-/// Goes on from `boot.S` on the first processor: `offset` turns linked addresses into real ones.
-extern "C" fn first_main(device_tree: u64, offset: u64) -> ! {
+/// Goes on from `boot.S` on the first processor: `offset` turns linked addresses into real ones, `began` is the virtual counter at the
+/// guest's first instruction.
+extern "C" fn first_main(device_tree: u64, offset: u64, began: u64) -> ! {
     map::init(offset);
+    time::began(began);
     heap::init();
     tree::init(device_tree);
     grow_heap();
@@ -86,7 +88,7 @@ fn grow_heap() {
     let memory = range::without(&tree.memory, &tree.taken);
     let memory = range::without(&memory, &out_of_reach);
     let mut memory = range::without(&memory, &[image]);
-    memory.sort_by_key(|range| core::cmp::Reverse(range.len));
+    memory.sort_unstable_by_key(|range| core::cmp::Reverse(range.len));
     let mut left = pv_guest_heap();
     for Range { start, len } in memory {
         let len = len.min(left);

@@ -1,7 +1,12 @@
-//! The counter and the two timers of a guest.
+//! The counter and the two timers of a guest; time since it started, and time of day.
 
-use crate::{cpu, system_register};
+use crate::{cpu, shared_info, system_register, wait};
 use core::arch::asm;
+use core::future::poll_fn;
+use core::ops::{Add, Sub};
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::task::Poll;
+use core::time::Duration;
 
 /// Interrupt of the virtual timer.
 pub const VIRTUAL_TIMER: u32 = 27;
@@ -42,6 +47,108 @@ pub fn nanoseconds() -> u64 {
 /// Returns the ticks of so many microseconds.
 pub fn microseconds(count: u64) -> u64 {
     frequency() * count / 1_000_000
+}
+
+/// A moment, by the virtual counter, which starts when the domain is made and stands still while it is suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant {
+    ticks: u64,
+}
+
+impl Instant {
+    /// Returns this moment.
+    pub fn now() -> Self {
+        Self { ticks: now() }
+    }
+
+    /// Returns the counter at this moment.
+    pub fn ticks(self) -> u64 {
+        self.ticks
+    }
+
+    /// Returns the time since this moment, or 0 if it has not come.
+    pub fn elapsed(self) -> Duration {
+        Self::now() - self
+    }
+
+    /// Returns the time since the domain was made.
+    pub fn since_start(self) -> Duration {
+        Self { ticks: self.ticks } - Self { ticks: 0 }
+    }
+}
+
+/// The virtual counter at the guest's first instruction.
+static BEGAN: AtomicU64 = AtomicU64::new(0);
+
+/// Remembers when the guest's first instruction was.
+pub(crate) fn began(ticks: u64) {
+    BEGAN.store(ticks, Ordering::Relaxed);
+}
+
+/// Returns the time since the guest's first instruction; it may have waited before that for Dom0 to let it run.
+pub fn running() -> Duration {
+    Instant::now() - Instant { ticks: BEGAN.load(Ordering::Relaxed) }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self { ticks: self.ticks.saturating_add(ticks_of(duration)) }
+    }
+}
+
+impl Sub for Instant {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        let ticks = u128::from(self.ticks.saturating_sub(earlier.ticks));
+        let nanoseconds = ticks * 1_000_000_000 / u128::from(frequency());
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+}
+
+/// Returns the ticks of a duration.
+pub fn ticks_of(duration: Duration) -> u64 {
+    let ticks = duration.as_nanos().saturating_mul(u128::from(frequency())) / 1_000_000_000;
+    u64::try_from(ticks).unwrap_or(u64::MAX)
+}
+
+/// Returns the time since 1970 (UTC), which Dom0 told the hypervisor; `None` if the shared page cannot be mapped.
+pub fn wall_clock() -> Option<Duration> {
+    shared_info::map().ok()?;
+    let [version, seconds, seconds_high, nanoseconds] = shared_info::wall_clock();
+    loop {
+        let before = version.load(Ordering::Acquire);
+        let low = u64::from(seconds.load(Ordering::Relaxed));
+        let high = u64::from(seconds_high.load(Ordering::Relaxed));
+        let part = nanoseconds.load(Ordering::Relaxed);
+        core::sync::atomic::fence(Ordering::Acquire);
+        // An odd version is being written.
+        if before & 1 == 0 && version.load(Ordering::Relaxed) == before {
+            let start = Duration::from_secs(high << 32 | low) + Duration::from_nanos(part.into());
+            return Some(start + Instant::now().since_start());
+        }
+        cpu::relax();
+    }
+}
+
+/// Waits with the vCPU asleep.
+pub fn sleep(duration: Duration) {
+    wait::until_tick((Instant::now() + duration).ticks, || false);
+}
+
+/// Waits in an async task.
+pub async fn sleep_async(duration: Duration) {
+    let end = Instant::now() + duration;
+    poll_fn(|context| {
+        if Instant::now() >= end {
+            return Poll::Ready(());
+        }
+        wait::wake_at(end.ticks, context.waker());
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Waits until `done`, at most `limit` milliseconds; returns whether it came true.

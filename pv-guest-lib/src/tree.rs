@@ -19,7 +19,9 @@ pub struct Tree {
     pub taken: Vec<Range>,
     /// The ramdisk, which the configuration's `ramdisk=` names.
     pub ramdisk: Option<Range>,
-    /// Registers of the interrupt controller: distributor, redistributors.
+    /// The interrupt controller's version: 2 or 3.
+    pub gic_version: u32,
+    /// Registers of the interrupt controller: distributor, then redistributors (version 3) or the processor's interface (version 2).
     pub gic: Vec<Range>,
     /// Window for the grant table.
     pub grant_window: Range,
@@ -51,7 +53,11 @@ pub(crate) fn init(address: u64) {
     let reserved = tree.find_node("/reserved-memory");
     let reserved = reserved.into_iter().flat_map(|node| node.children()).flat_map(ranges);
     let taken = reserved.chain(ramdisk).chain([own]).collect();
-    let gic = tree.find_compatible(&["arm,gic-v3"]).map(ranges).unwrap_or_default();
+    let version_3 = tree.find_compatible(&["arm,gic-v3"]);
+    let gic_version = if version_3.is_some() { 3 } else { 2 };
+    let version_2 =
+        || tree.find_compatible(&["arm,cortex-a15-gic", "arm,gic-400", "arm,cortex-a9-gic"]);
+    let gic = version_3.or_else(version_2).map(ranges).unwrap_or_default();
     let xen = tree.find_compatible(&["xen,xen"]).expect("there is a hypervisor node");
     let mut windows = ranges(xen).into_iter();
     let grant_window = windows.next().expect("the hypervisor node has a grant window");
@@ -64,6 +70,7 @@ pub(crate) fn init(address: u64) {
         memory,
         taken,
         ramdisk,
+        gic_version,
         gic,
         grant_window,
         extended: windows.collect(),

@@ -17,7 +17,9 @@ pub mod connection;
 pub mod message;
 
 #[cfg(target_os = "none")]
-pub use client::{Scope, Watch, directory, read, reconnect, remove, transaction, write};
+pub use client::{
+    Scope, Watch, directory, events, let_read, read, reconnect, remove, transaction, write,
+};
 
 use crate::byte_ring::Layout;
 use crate::page::SharedPages;
@@ -82,6 +84,8 @@ impl fmt::Display for StoreError {
         })
     }
 }
+
+impl core::error::Error for StoreError {}
 
 /// Returns the two rings of the store's page: requests, responses.
 pub fn rings(page: SharedPages) -> [Layout; 2] {

@@ -45,6 +45,26 @@ pub fn expand_array() -> Result<(), HypercallError> {
     Ok(())
 }
 
+/// Gives the hypervisor the pages it had before the domain was resumed elsewhere, with nothing pending in them.
+pub(super) fn resume(vcpu: usize) -> Result<(), HypercallError> {
+    let Some(control) = CONTROL.get(vcpu).and_then(Once::get) else { return Ok(()) };
+    for word in 0..512 {
+        control.word64(word * 8).store(0, Ordering::SeqCst);
+    }
+    for head in HEADS.get(vcpu).into_iter().flatten() {
+        head.store(0, Ordering::SeqCst);
+    }
+    let number = u32::try_from(vcpu).unwrap_or(u32::MAX);
+    event_channel::init_control(number, control.frame(), 0)?;
+    for page in WORDS.iter().filter_map(Once::get) {
+        for word in 0..WORDS_PER_PAGE as usize {
+            page.word32(word * 4).store(1 << EVTCHN_FIFO_MASKED, Ordering::SeqCst);
+        }
+        event_channel::expand_array(page.frame())?;
+    }
+    Ok(())
+}
+
 /// Returns a vCPU's word of which queues are not empty.
 pub fn control(vcpu: usize) -> Option<&'static AtomicU32> {
     let page = CONTROL.get(vcpu).and_then(Once::get)?;

@@ -127,6 +127,15 @@ fn with_entries<R>(
     })
 }
 
+/// Maps the table's frames again, which a resumed domain has lost; what was granted before is gone.
+pub(crate) fn resume() -> Result<(), GrantError> {
+    ENTRIES.with(|entries| {
+        let Some(entries) = entries else { return Ok(()) };
+        entries.table = GrantTable::map(entries.table.frames())?;
+        Ok(())
+    })
+}
+
 /// Returns how many entries are in use or wait to be taken back, and how many there can be.
 pub fn limits() -> Result<(u32, u32), GrantError> {
     with_entries(|entries| {

@@ -32,6 +32,11 @@ pub fn shutdown(reason: u32) -> Result<(), HypercallError> {
     with(SCHED_OP, abi::SCHEDOP_SHUTDOWN, &mut abi::SchedShutdown { reason }).map(drop)
 }
 
+/// Stops this domain for `reason`; returns 0 when it is resumed elsewhere, 1 when it goes on where it was.
+pub fn suspend(reason: u32) -> Result<u64, HypercallError> {
+    with(SCHED_OP, abi::SCHEDOP_SHUTDOWN, &mut abi::SchedShutdown { reason })
+}
+
 /// Sets or pokes a watchdog; returns its number when it is new.
 pub fn watchdog(id: u32, timeout: u32) -> Result<u64, HypercallError> {
     with(SCHED_OP, abi::SCHEDOP_WATCHDOG, &mut abi::SchedWatchdog { id, timeout })

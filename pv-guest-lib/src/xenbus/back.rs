@@ -3,6 +3,7 @@
 use super::protocol::{BackStep, back};
 use super::{BusError, Device, XenbusState};
 use crate::xenstore::{StoreError, Watch};
+use alloc::format;
 
 /// What a back end's driver does at each step.
 pub trait BackDriver {
@@ -18,6 +19,8 @@ pub trait BackDriver {
 pub struct Back<D> {
     device: Device,
     watch: Watch,
+    /// Of `online`, which the toolstack takes away.
+    online: Watch,
     driver: D,
 }
 
@@ -34,14 +37,21 @@ impl<D: BackDriver> Back<D> {
     /// Takes up a device.
     pub fn new(device: Device, driver: D) -> Result<Self, BusError> {
         let watch = device.watch_other()?;
-        Ok(Self { device, watch, driver })
+        let online = Watch::new(&format!("{}/online", device.path()))?;
+        Ok(Self { device, watch, online, driver })
+    }
+
+    /// Does as [`advance`](Self::advance), if there is news; returns where the device stands.
+    pub fn poll(&mut self) -> Result<BackStatus, BusError> {
+        let news = self.watch.has_fired()? | self.online.has_fired()?;
+        if news { self.advance() } else { Ok(BackStatus::State(self.device.state())) }
     }
 
     /// Goes as far as it can go without waiting.
     ///
     /// An error of the driver closes the device and is returned; the front end may try again.
     pub fn advance(&mut self) -> Result<BackStatus, BusError> {
-        while self.watch.try_next().transpose()?.is_some() {}
+        let _ = self.watch.has_fired()? | self.online.has_fired()?;
         loop {
             let online = match self.device.read("online") {
                 Ok(text) => text.trim() == "1",

@@ -71,6 +71,8 @@ impl fmt::Display for BusError {
     }
 }
 
+impl core::error::Error for BusError {}
+
 /// One end of a device.
 pub struct Device {
     own: String,

@@ -38,7 +38,7 @@ impl<D: FrontDriver> Front<D> {
     ///
     /// An error of the driver closes the device and is returned; it is connected again if the back end starts anew.
     pub fn advance(&mut self) -> Result<XenbusState, BusError> {
-        while self.watch.try_next().transpose()?.is_some() {}
+        self.watch.has_fired()?;
         loop {
             let other = self.device.other_state()?;
             let result = match front(self.device.state(), other, self.wanted) {

@@ -19,8 +19,8 @@ use core::task::Poll;
 use hypercall_abi::hvm::{HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN};
 use hypercall_abi::ids::DOMID_SELF;
 use hypercall_abi::io::xs_wire::{
-    XS_DIRECTORY, XS_READ, XS_RM, XS_TRANSACTION_END, XS_TRANSACTION_START, XS_UNWATCH, XS_WATCH,
-    XS_WRITE,
+    XS_DIRECTORY, XS_GET_PERMS, XS_READ, XS_RM, XS_SET_PERMS, XS_TRANSACTION_END,
+    XS_TRANSACTION_START, XS_UNWATCH, XS_WATCH, XS_WRITE,
 };
 
 /// The connection and the channel that tells of it.
@@ -184,6 +184,19 @@ pub fn remove(path: &str) -> Result<(), StoreError> {
     Scope::PLAIN.remove(path)
 }
 
+/// Lets another domain read a node of this domain's, which keeps all rights.
+pub fn let_read(path: &str, domain: u16) -> Result<(), StoreError> {
+    let owner = text(&ask(XS_GET_PERMS, 0, &[path.as_bytes(), b"\0"])?)?;
+    let reader = format!("r{domain}");
+    let parts = [path.as_bytes(), b"\0", owner.as_bytes(), b"\0", reader.as_bytes(), b"\0"];
+    ask(XS_SET_PERMS, 0, &parts).map(drop)
+}
+
+/// Returns how often the store had something to say, modulo 2³²: answers and events of any watch.
+pub fn events() -> u32 {
+    STORE.with(|store| store.as_ref().map_or(0, |store| store.channel.fired()))
+}
+
 /// Does what `work` does at once or not at all; `work` is repeated while others interfere.
 pub fn transaction<R>(
     mut work: impl FnMut(Scope) -> Result<R, StoreError>,
@@ -222,6 +235,15 @@ impl Watch {
     pub fn try_next(&self) -> Option<Result<String, StoreError>> {
         pump();
         with(|connection| connection.event(self.token)).unwrap_or_else(|error| Some(Err(error)))
+    }
+
+    /// Returns whether there was a change since this was last asked, and forgets it.
+    pub fn has_fired(&self) -> Result<bool, StoreError> {
+        let mut fired = false;
+        while self.try_next().transpose()?.is_some() {
+            fired = true;
+        }
+        Ok(fired)
     }
 
     /// Waits for a change; returns its path.
