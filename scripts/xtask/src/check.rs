@@ -31,6 +31,12 @@ pub(crate) fn check() -> Count {
         }
         run(command.args(["--target", BARE_METAL, "--", "-D", "warnings"]))
     });
+    one("lints, guests", &|| {
+        let mut command = clippy();
+        command.args(["--package", "pv-guest-lib", "--package", "my-guest", "--lib", "--bins"]);
+        command.args(["--examples", "--all-features"]);
+        run(command.args(["--target", BARE_METAL, "--", "-D", "warnings"]))
+    });
     one("documentation", &|| {
         run(cargo().args(["doc", "--quiet", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
     });

@@ -18,6 +18,8 @@ const TOOLSTACK: [&str; 4] = ["boot-bundle", "xenstore", "xenconsoled", "xl"];
 pub(crate) enum Built {
     Programs,
     Example(&'static str),
+    /// All examples, with all features.
+    Examples,
 }
 
 /// Builds the hypervisor and the toolstack, with its manual.
@@ -46,6 +48,20 @@ pub(crate) fn hypervisor() -> Result<PathBuf> {
     raw_image(&elf, &image)?;
     fs::copy(&elf, dist().join("qemu-virt.elf"))?;
     Ok(image)
+}
+
+/// Builds the library's examples; returns the paths of their raw images, which are kernels of guests.
+pub(crate) fn example_guests() -> Result<Vec<PathBuf>> {
+    say("building the guests");
+    let to = dist().join("guests");
+    fs::create_dir_all(&to)?;
+    let mut images = Vec::new();
+    for elf in executables(&["pv-guest-lib"], &Built::Examples, BARE_METAL)? {
+        let image = to.join(elf.file_name().context("a program without a name")?);
+        raw_image(&elf, &image)?;
+        images.push(image);
+    }
+    Ok(images)
 }
 
 /// Turns an ELF file into the bytes a boot loader copies to memory.
@@ -83,6 +99,7 @@ pub(crate) fn executables(packages: &[&str], built: &Built, target: &str) -> Res
     match built {
         Built::Programs => command.arg("--bins"),
         Built::Example(name) => command.args(["--example", name]),
+        Built::Examples => command.args(["--examples", "--all-features"]),
     };
     command.arg("--message-format=json-render-diagnostics");
     for package in packages {

@@ -45,19 +45,26 @@ pub(crate) fn base(extra: &[String]) -> Result<Dom0Image> {
     })
 }
 
-/// Makes the image with our toolstack in /usr/sbin and our hotplug scripts in /etc/xen/scripts.
-pub(crate) fn with_toolstack(extra: &[String]) -> Result<Dom0Image> {
+/// Makes the image with our toolstack in /usr/sbin and our hotplug scripts in /etc/xen/scripts, if they are wanted, and the library's
+/// example guests in /var/lib/xen/guests.
+pub(crate) fn dom0(toolstack: bool, extra: &[String]) -> Result<Dom0Image> {
     let base = base(extra)?;
     let mut files = Vec::new();
-    for binary in compile::toolstack()? {
-        let to = format!("/usr/sbin/{}", file_name(&binary)?);
-        files.push((binary, to));
+    if toolstack {
+        for binary in compile::toolstack()? {
+            let to = format!("/usr/sbin/{}", file_name(&binary)?);
+            files.push((binary, to));
+        }
+        for script in listed(&root().join("dom0-toolstack/hotplug"))? {
+            let to = format!("/etc/xen/scripts/{}", file_name(&script)?);
+            files.push((script, to));
+        }
     }
-    for script in listed(&root().join("dom0-toolstack/hotplug"))? {
-        let to = format!("/etc/xen/scripts/{}", file_name(&script)?);
-        files.push((script, to));
+    for guest in compile::example_guests()? {
+        let to = format!("/var/lib/xen/guests/{}", file_name(&guest)?);
+        files.push((guest, to));
     }
-    let disk = dist().join("dom0.ext4");
+    let disk = dist().join(if toolstack { "dom0.ext4" } else { "dom0-debian.ext4" });
     // Made beside it and then renamed: a machine that runs keeps the disk it booted from.
     let new = dist().join(format!("dom0.ext4.{}", std::process::id()));
     run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(&base.disk).arg(&new))?;
@@ -68,7 +75,8 @@ pub(crate) fn with_toolstack(extra: &[String]) -> Result<Dom0Image> {
 
 /// Puts executable files on an ext4 image, replacing what has their names.
 fn add_files(disk: &Path, files: &[(PathBuf, String)]) -> Result<()> {
-    let mut script = String::new();
+    // What is there already stays as it is.
+    let mut script = String::from("mkdir /var/lib/xen/guests\n");
     for (from, to) in files {
         let from = from.to_str().context("a path that is not text")?;
         script.push_str(&format!("rm {to}\nwrite {from} {to}\n"));
@@ -88,9 +96,11 @@ fn add_files(disk: &Path, files: &[(PathBuf, String)]) -> Result<()> {
     let output = debugfs.wait_with_output()?;
     // debugfs always ends with status 0: removing what was not there is fine, anything else is not.
     let complaints = String::from_utf8_lossy(&output.stderr);
-    let serious = complaints
-        .lines()
-        .find(|line| !line.starts_with("debugfs ") && !line.starts_with("rm: File not found"));
+    let serious = complaints.lines().find(|line| {
+        !["debugfs ", "rm: File not found", "mkdir: Ext2 inode already"]
+            .iter()
+            .any(|usual| line.starts_with(usual))
+    });
     match serious {
         Some(line) => bail!("debugfs on {}: {line}", disk.display()),
         None => Ok(()),

@@ -173,8 +173,8 @@ impl MachineArgs {
     /// Builds what the machine needs.
     pub(crate) fn prepare(self) -> Result<Machine> {
         let dom0 = match self.tools {
-            Tools::Domus => image::with_toolstack(&self.extra)?,
-            Tools::Debian => image::base(&self.extra)?,
+            Tools::Domus => image::dom0(true, &self.extra)?,
+            Tools::Debian => image::dom0(false, &self.extra)?,
         };
         let hypervisor = match self.hypervisor {
             Hypervisor::Domus => compile::hypervisor()?,

@@ -117,7 +117,7 @@ fn run(command: Command) -> Result<()> {
         Command::Build => compile::everything(),
         Command::Deb => debian::packages().map(drop),
         Command::Sdcard => debian::sd_card(),
-        Command::Image => image::with_toolstack(&[]).map(drop),
+        Command::Image => image::dom0(true, &[]).map(drop),
         Command::Run { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::None),
         Command::Gdb { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::Waits),
         Command::Check => check::check().finish(),
