@@ -6,6 +6,7 @@
 
 mod size;
 
+use crate::interface::Interface;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -105,6 +106,8 @@ pub struct Options {
     pub vwfi_native: bool,
     /// `xsm=dummy`: two unprivileged domains may share memory and event channels.
     pub domains_may_share: bool,
+    /// `xen-interface=`: the version of Xen whose tools Dom0 runs.
+    pub interface: Interface,
     /// `gnttab_max_frames=`: most frames of a domain's grant table.
     pub max_grant_frames: Option<u32>,
     /// `gnttab_max_maptrack_frames=`: most frames to keep track of a domain's mappings.
@@ -130,6 +133,7 @@ impl Default for Options {
             noreboot: false,
             vwfi_native: false,
             domains_may_share: false,
+            interface: Interface::default(),
             max_grant_frames: None,
             max_maptrack_frames: None,
         }
@@ -174,6 +178,7 @@ impl Options {
             "vwfi" => {
                 self.vwfi_native = one_of(needed(value)?, &[("native", true), ("trap", false)])?;
             }
+            "xen-interface" => self.interface = one_of(needed(value)?, &Interface::NAMES)?,
             "sched" => one_of(needed(value)?, &[("credit2", ())])?,
             "xsm" => {
                 self.domains_may_share =

@@ -12,6 +12,7 @@ pub mod domain;
 mod fixture;
 pub mod host_tree;
 pub mod hypercall;
+pub mod interface;
 #[cfg(target_os = "none")]
 pub mod irq;
 pub mod keys;

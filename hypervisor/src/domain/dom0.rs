@@ -11,7 +11,6 @@ use crate::domain::dom0_layout::{self, Dom0Layout, LayoutError};
 use crate::domain::dom0_tree::{self, Description, Dom0TreeError};
 use crate::domain::{Domain, Settings};
 use crate::host_tree::{GicRegisters, HostTree};
-use crate::hypercall::version;
 use crate::region::Region;
 use crate::state::Hypervisor;
 use alloc::sync::Arc;
@@ -133,8 +132,11 @@ pub fn build(
     give_memory(hv, &domain, &layout)?;
     give_devices(hv, &domain, tree, &layout)?;
     let bootargs = modules.dom0_command_line.as_deref().or(tree.chosen.dom0_bootargs.as_deref());
-    let description =
-        Description { vcpus, bootargs: bootargs.unwrap_or_default(), version: version::MINOR };
+    let description = Description {
+        vcpus,
+        bootargs: bootargs.unwrap_or_default(),
+        version: hv.host.options.interface.minor(),
+    };
     let dtb = dom0_tree::build(blob, tree, &layout, &description)?;
     if dtb.len() as u64 > layout.device_tree.size {
         return Err(Dom0Error::TreeSize(dtb.len()));

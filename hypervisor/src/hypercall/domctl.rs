@@ -62,7 +62,7 @@ pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
 
 fn load(caller: &Caller<'_>, handle: Handle<Domctl>) -> Result<Domctl, Errno> {
     let domctl = handle.load(caller.guest)?;
-    if domctl.interface_version != abi::XEN_DOMCTL_INTERFACE_VERSION {
+    if domctl.interface_version != caller.hv.host.options.interface.domctl() {
         return Err(Errno::EACCES);
     }
     Ok(domctl)

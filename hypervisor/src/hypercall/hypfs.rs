@@ -73,7 +73,7 @@ fn files(caller: &Caller<'_>) -> Files {
         ("buildinfo/compileinfo/compiler", text(version::COMPILER)),
         ("buildinfo/version/extra", text(version::EXTRA_VERSION)),
         ("buildinfo/version/major", Content::Number(version::MAJOR)),
-        ("buildinfo/version/minor", Content::Number(version::MINOR)),
+        ("buildinfo/version/minor", Content::Number(caller.hv.host.options.interface.minor())),
         ("params/guest_loglvl", Content::Setting(Setting::Guests, levels.guests.to_string())),
         ("params/loglvl", Content::Setting(Setting::Own, levels.own.to_string())),
     ]

@@ -14,8 +14,6 @@ use hypercall_abi::version::{
 
 /// The major version.
 pub const MAJOR: u32 = 4;
-/// The minor version of Xen 4 whose interface this is; tools and kernels go by it.
-pub const MINOR: u32 = 20;
 /// What follows the numbers: whose hypervisor this is.
 pub const EXTRA_VERSION: &str = concat!(".0-domus-", env!("CARGO_PKG_VERSION"));
 /// Guests run in AArch64; the trailing space is Xen's.
@@ -34,7 +32,9 @@ const DENIED: &str = "<denied>";
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [command, argument, ..] = *arguments;
     let result = match word(command) {
-        abi::XENVER_VERSION => Ok(u64::from(MAJOR << 16 | MINOR)),
+        abi::XENVER_VERSION => {
+            Ok(u64::from(MAJOR << 16 | caller.hv.host.options.interface.minor()))
+        }
         abi::XENVER_EXTRAVERSION => text::<EXTRAVERSION_LEN>(caller, argument, EXTRA_VERSION),
         abi::XENVER_COMPILE_INFO => compile_info(caller, argument),
         abi::XENVER_CAPABILITIES => text::<CAPABILITIES_INFO_LEN>(caller, argument, CAPABILITIES),

@@ -27,6 +27,7 @@ pub(super) fn create(
     handle: Handle<Domctl>,
 ) -> Result<(), Errno> {
     let hv = caller.hv;
+    hv.host.options.interface.take_creation(&mut domctl);
     let mut wanted: CreateDomain = domctl.payload();
     check(&wanted)?;
     // Holding this, nobody else takes the number found free.
@@ -36,6 +37,7 @@ pub(super) fn create(
     wanted.arch.clock_frequency = hv.host.timer_node_frequency;
     domctl.domain = id.0;
     domctl.set_payload(&wanted);
+    hv.host.options.interface.give_creation(&mut domctl);
     // The reply goes out first: a caller that cannot be told of its domain gets none.
     handle.store(caller.guest, &domctl)?;
     settle(caller, id, PoolId(wanted.cpupool_id))?;

@@ -1,7 +1,9 @@
 //! Control operations as the tools make them, and as guests should not.
 
 use super::abi;
+use crate::command_line::Options;
 use crate::hypercall::Outcome;
+use crate::interface::Interface;
 use crate::testbed::{GUEST_RAM, REQUEST, Testbed};
 use hv_core::addr::{Gfn, Mfn};
 use hv_core::guest::{GuestMemory, Handle};
@@ -80,6 +82,21 @@ fn envelopes_are_checked_in_xens_order() {
     assert_eq!(bed.call(0, DOMCTL, [8, 0, 0, 0, 0]), Errno::EFAULT.into());
     let colors = Domctl { cmd: abi::XEN_DOMCTL_SET_LLC_COLORS, ..good };
     assert_eq!(call(&bed, 0, &colors), Err(Errno::EOPNOTSUPP), "libxl goes on at this only");
+}
+
+#[test]
+fn tools_of_xen_4_17_create_a_domain_too() {
+    let interface = Interface::Xen4_17;
+    let bed = Testbed::with(Options { interface, ..Options::default() });
+    let mut request = Domctl::with(abi::XEN_DOMCTL_CREATEDOMAIN, 0, &wanted());
+    assert_eq!(call(&bed, 0, &request), Err(Errno::EACCES), "these are 4.20's");
+    request.interface_version = 0x15;
+    interface.give_creation(&mut request);
+    assert_eq!(call(&bed, 0, &request), Ok(0));
+    let mut reply = bed.reply::<Domctl>();
+    interface.take_creation(&mut reply);
+    assert_eq!(reply.payload::<CreateDomain>().arch.gic_version, 2);
+    assert_eq!(reply.domain, 3);
 }
 
 #[test]
