@@ -349,8 +349,22 @@ impl Client {
     ///
     /// EEXIST where this path and token are watched already.
     pub fn watch(&self, path: &str, token: &str) -> Result<()> {
-        self.ask(Kind::Watch, 0, &strings(&[path, token]))?;
-        self.channel.borrow_mut().watches.push((path.to_owned(), token.to_owned()));
+        self.set_watch(Watch { path: path.to_owned(), token: token.to_owned(), depth: None })
+    }
+
+    /// Watches a path and `depth` levels below it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::watch`]; EINVAL where the daemon knows no depths.
+    pub fn watch_depth(&self, path: &str, token: &str, depth: u32) -> Result<()> {
+        let (path, token) = (path.to_owned(), token.to_owned());
+        self.set_watch(Watch { path, token, depth: Some(depth) })
+    }
+
+    fn set_watch(&self, watch: Watch) -> Result<()> {
+        self.ask(Kind::Watch, 0, &watch.payload())?;
+        self.channel.borrow_mut().watches.push(watch);
         Ok(())
     }
 
@@ -361,7 +375,7 @@ impl Client {
     /// ENOENT where it was not there.
     pub fn unwatch(&self, path: &str, token: &str) -> Result<()> {
         let mut channel = self.channel.borrow_mut();
-        channel.watches.retain(|(known, with)| known != path || with != token);
+        channel.watches.retain(|known| known.path != path || known.token != token);
         drop(channel);
         self.ask(Kind::Unwatch, 0, &strings(&[path, token]))?;
         self.channel.borrow_mut().events.retain(|event| event.token != token);
@@ -576,10 +590,26 @@ struct Channel {
     next_request: u32,
     /// Where the daemon is found again; nothing for the kernel's connection.
     socket: Option<PathBuf>,
-    watches: Vec<(String, String)>,
+    watches: Vec<Watch>,
     generation: u64,
     /// How long a daemon that went away is waited for.
     patience: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Watch {
+    path: String,
+    token: String,
+    depth: Option<u32>,
+}
+
+impl Watch {
+    fn payload(&self) -> Vec<u8> {
+        match self.depth {
+            Some(depth) => strings(&[&self.path, &self.token, &depth.to_string()]),
+            None => strings(&[&self.path, &self.token]),
+        }
+    }
 }
 
 impl Channel {
@@ -620,8 +650,8 @@ impl Channel {
     }
 
     fn watch_again(&mut self) -> Result<()> {
-        for (path, token) in self.watches.clone() {
-            self.exchange(Kind::Watch, 0, &strings(&[&path, &token]))?;
+        for watch in self.watches.clone() {
+            self.exchange(Kind::Watch, 0, &watch.payload())?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Ours and Debian's Xen side by side, with the same Dom0 kernel and the same guest, counted in instructions by QEMU's `-icount`: one instruction is one nanosecond of the guests' time.
 
 mod operations;
+mod store;
 mod tools;
 
 use anyhow::{Context, Result};
@@ -44,6 +45,8 @@ pub(crate) enum Table {
     Operations,
     /// Our xl beside Debian's on the same hypervisor.
     Tools,
+    /// Our xenstored and Debian's, under the same load.
+    Store,
 }
 
 /// Measures both and prints the tables, all of them if none is named.
@@ -57,6 +60,9 @@ pub(crate) fn bench(tables: &[Table]) -> Result<()> {
     }
     if wanted(Table::Tools) {
         tools::bench()?;
+    }
+    if wanted(Table::Store) {
+        store::bench()?;
     }
     Ok(())
 }

@@ -33,6 +33,17 @@ pub(crate) struct Options {
     pub(crate) raw: bool,
     /// Watch events to wait for.
     pub(crate) count: Option<u64>,
+    /// Levels below a watched path that count.
+    pub(crate) depth: Option<u32>,
+}
+
+/// Why a line is no command.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Refusal {
+    /// It asks for this help.
+    Help(String),
+    /// It is wrong; this tells how to write one.
+    Wrong(String),
 }
 
 /// A command line.
@@ -63,12 +74,12 @@ impl Command {
         match self {
             Self::Chmod => "chmod [-h] [-u] [-r] key <mode [modes...]>",
             Self::Control => "control [-h] command [arguments...]",
-            Self::Exists => "exists [-h] key [...]",
+            Self::Exists => "exists [-h] key",
             Self::List => "list [-h] [-p] key [...]",
             Self::Ls => "ls [-h] [-f] [-p] [path]",
             Self::Read => "read [-h] [-p] [-R] key [...]",
             Self::Rm => "rm [-h] [-t] key [...]",
-            Self::Watch => "watch [-h] [-n NR] key",
+            Self::Watch => "watch [-h] [-n NR] [-d DEPTH] key",
             Self::Write => "write [-h] [-R] key value [...]",
         }
     }
@@ -76,10 +87,10 @@ impl Command {
     const fn accepts(self, option: char) -> bool {
         match option {
             'f' => matches!(self, Self::Ls),
-            'p' => matches!(self, Self::Read | Self::List | Self::Ls | Self::Exists),
+            'p' => matches!(self, Self::Read | Self::List | Self::Ls),
             't' => matches!(self, Self::Rm),
             'u' | 'r' => matches!(self, Self::Chmod),
-            'n' => matches!(self, Self::Watch),
+            'n' | 'd' => matches!(self, Self::Watch),
             'R' => matches!(self, Self::Read | Self::Write),
             // Debian's tools take and ignore it: there is only one socket.
             's' => true,
@@ -100,21 +111,22 @@ impl Command {
 }
 
 /// Reads a command line; what is returned otherwise tells how to write one.
-pub(crate) fn parse(words: &[String]) -> Result<Invocation, String> {
+pub(crate) fn parse(words: &[String]) -> Result<Invocation, Refusal> {
     let program = words.first().map_or("xenstore", |name| base_name(name));
     let mut rest = words.iter().skip(1).map(String::as_str);
     let (command, name) = match program.strip_prefix("xenstore-") {
         Some(name) => (Command::from_name(name), name),
         None => match rest.next() {
             Some(name) => (Command::from_name(name), name),
-            None => return Err(format!("Usage: {program} <mode> [-h] [...]")),
+            None => return Err(Refusal::Wrong(format!("Usage: {program} <mode> [-h] [...]"))),
         },
     };
-    let command = command.ok_or_else(|| format!("unknown mode {name}"))?;
-    let usage = || match program.strip_prefix("xenstore-") {
+    let command = command.ok_or_else(|| Refusal::Wrong(format!("unknown mode {name}")))?;
+    let help = || match program.strip_prefix("xenstore-") {
         Some(_) => format!("Usage: xenstore-{}", command.usage()),
         None => format!("Usage: {program} {}", command.usage()),
     };
+    let usage = || Refusal::Wrong(help());
     let mut options = Options::default();
     let mut operands = Vec::new();
     let mut only_operands = false;
@@ -132,14 +144,22 @@ pub(crate) fn parse(words: &[String]) -> Result<Invocation, String> {
         let (letters, attached) = letters_of(word).ok_or_else(usage)?;
         let mut letters = letters.chars();
         while let Some(letter) = letters.next() {
+            if letter == 'h' {
+                return Err(Refusal::Help(help()));
+            }
             if !command.accepts(letter) {
                 return Err(usage());
             }
-            if letter == 'n' {
+            if matches!(letter, 'n' | 'd') {
                 let glued = letters.as_str();
                 let number = if glued.is_empty() { attached } else { Some(glued) };
                 let number = number.or_else(|| rest.next()).ok_or_else(usage)?;
-                options.count = Some(number.parse().map_err(|_| usage())?);
+                let number: i64 = number.parse().map_err(|_| usage())?;
+                // Below 0 means no limit.
+                match letter {
+                    'n' => options.count = u64::try_from(number).ok(),
+                    _ => options.depth = u32::try_from(number).ok(),
+                }
                 break;
             }
             options.set(letter);
@@ -178,6 +198,7 @@ fn letters_of(word: &str) -> Option<(&str, Option<&str>)> {
         "upto" => "u",
         "recurse" => "r",
         "number" => "n",
+        "depth" => "d",
         "raw" => "R",
         _ => return None,
     };
@@ -188,7 +209,7 @@ fn letters_of(word: &str) -> Option<(&str, Option<&str>)> {
 mod tests {
     use super::*;
 
-    fn line(text: &str) -> Result<Invocation, String> {
+    fn line(text: &str) -> Result<Invocation, Refusal> {
         parse(&text.split(' ').map(str::to_owned).collect::<Vec<_>>())
     }
 
@@ -203,6 +224,8 @@ mod tests {
 
     #[test]
     fn the_number_of_events_is_given_in_any_way() {
+        let endless = line("xenstore-watch -n -1 --depth=2 /x").unwrap().options;
+        assert_eq!((endless.count, endless.depth), (None, Some(2)));
         for text in ["-n 3", "-n3", "--number 3", "--number=3"] {
             let invocation = line(&format!("xenstore-watch {text} /x")).unwrap();
             assert_eq!(invocation.options.count, Some(3), "{text}");
@@ -227,10 +250,14 @@ mod tests {
             "xenstore-chmod /x",
             "xenstore-watch -n x /x",
             "xenstore-ls --wide",
-            "xenstore ls -h",
+            "xenstore-exists -p /x",
+            "xenstore-ls -d 1 /x",
         ] {
-            assert!(line(text).is_err(), "{text}");
+            assert!(matches!(line(text), Err(Refusal::Wrong(_))), "{text}");
         }
-        assert_eq!(line("xenstore ls -h").unwrap_err(), "Usage: xenstore ls [-h] [-f] [-p] [path]");
+        let help = Refusal::Help("Usage: xenstore ls [-h] [-f] [-p] [path]".into());
+        assert_eq!(line("xenstore ls -h").unwrap_err(), help);
+        let help = Refusal::Help("Usage: xenstore-rm [-h] [-t] key [...]".into());
+        assert_eq!(line("xenstore-rm --help").unwrap_err(), help);
     }
 }

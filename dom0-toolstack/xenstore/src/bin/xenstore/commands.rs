@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use xenstore::client::{self, Client, Store};
+use xenstore::client::{Client, Store};
 use xenstore::permission::Permission;
-use xenstore::wire::Failure;
 
 use crate::arguments::{Command, Options};
+use crate::control;
 use crate::listing::{self, Style};
 use crate::quoting::{escape, unescape};
 
@@ -21,7 +21,7 @@ pub(crate) fn perform(
 ) -> anyhow::Result<ExitCode> {
     match command {
         Command::Chmod => chmod(client, options, operands)?,
-        Command::Control => control(client, operands)?,
+        Command::Control => return control::perform(client, operands),
         Command::Exists => return exists(client, operands),
         Command::List => list(client, options, operands)?,
         Command::Ls => ls(client, options, operands)?,
@@ -34,9 +34,18 @@ pub(crate) fn perform(
 }
 
 fn read(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<()> {
+    let output = match keys {
+        [_] => read_all(client, options, keys)?,
+        // What is printed of several is of one moment.
+        _ => in_transaction(client, |store| read_all(store, options, keys))?,
+    };
+    Ok(io::stdout().write_all(&output)?)
+}
+
+fn read_all(store: &dyn Store, options: &Options, keys: &[String]) -> anyhow::Result<Vec<u8>> {
     let mut output = Vec::new();
     for key in keys {
-        let value = client.read(key).with_context(|| format!("couldn't read path {key}"))?;
+        let value = store.read(key).with_context(|| format!("couldn't read path {key}"))?;
         if options.prefix {
             output.extend_from_slice(format!("{key}: ").as_bytes());
         }
@@ -47,7 +56,7 @@ fn read(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<(
             output.push(b'\n');
         }
     }
-    Ok(io::stdout().write_all(&output)?)
+    Ok(output)
 }
 
 fn list(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<()> {
@@ -56,7 +65,7 @@ fn list(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<(
         let names = client.directory(key).with_context(|| format!("could not list path {key}"))?;
         for name in names {
             if options.prefix {
-                output.push_str(&format!("{key}/"));
+                output.push_str(&format!("{}/", key.trim_end_matches('/')));
             }
             output.push_str(&format!("{name}\n"));
         }
@@ -164,7 +173,11 @@ fn set(store: &dyn Store, path: &str, permissions: &[Permission]) -> anyhow::Res
 
 fn watch(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<()> {
     for key in keys {
-        client.watch(key, key).with_context(|| format!("Unable to add watch on {key}"))?;
+        let set = match options.depth {
+            Some(depth) => client.watch_depth(key, key, depth),
+            None => client.watch(key, key),
+        };
+        set.with_context(|| format!("Unable to add watch on {key}"))?;
     }
     let mut seen = 0;
     while options.count.is_none_or(|count| seen < count) {
@@ -178,28 +191,10 @@ fn watch(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<
     Ok(())
 }
 
-fn control(client: &Client, words: &[String]) -> anyhow::Result<()> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    println!("{}", client.control(&words)?);
-    Ok(())
-}
-
 /// Runs `body` in one transaction, or until nothing changed under it.
-fn in_transaction(
+fn in_transaction<T>(
     client: &Client,
-    body: impl Fn(&dyn Store) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    loop {
-        let transaction = client.start_transaction()?;
-        body(&transaction)?;
-        match transaction.commit() {
-            Ok(()) => return Ok(()),
-            Err(error) if is_conflict(&error) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn is_conflict(error: &client::Error) -> bool {
-    error.failure() == Some(Failure::EAGAIN)
+    body: impl Fn(&dyn Store) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    client.transaction(|transaction| body(transaction))
 }

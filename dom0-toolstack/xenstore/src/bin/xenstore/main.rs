@@ -5,6 +5,7 @@
 
 mod arguments;
 mod commands;
+mod control;
 mod listing;
 mod quoting;
 
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 
 use xenstore::client::Client;
 
-use crate::arguments::{Invocation, parse};
+use crate::arguments::{Invocation, Refusal, parse};
 
 fn main() -> ExitCode {
     let words: Vec<String> =
@@ -31,7 +32,11 @@ fn main() -> ExitCode {
 fn run(words: &[String]) -> anyhow::Result<ExitCode> {
     let Invocation { command, options, operands } = match parse(words) {
         Ok(invocation) => invocation,
-        Err(usage) => anyhow::bail!("{usage}"),
+        Err(Refusal::Wrong(usage)) => anyhow::bail!("{usage}"),
+        Err(Refusal::Help(usage)) => {
+            writeln!(io::stdout(), "{usage}")?;
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     let client = Client::connect()?;
     commands::perform(command, &options, &operands, &client)
