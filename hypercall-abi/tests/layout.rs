@@ -65,7 +65,7 @@ const LAYOUTS: &[Layout] = layouts! {
     memory: AcquireResource AddToPhysmap AddToPhysmapBatch MemoryDomain MemoryReservation PodTarget
         RemoveFromPhysmap VnumaTopologyInfo;
     multicall: MulticallEntry;
-    netif: NetifRxRequest NetifRxResponse NetifTxRequest NetifTxResponse;
+    netif: NetifExtraInfo NetifRxRequest NetifRxResponse NetifTxRequest NetifTxResponse;
     physdev: PciDevice PciDeviceAdd;
     platform: PlatformOp SetTime64;
     ring: RingHeader;

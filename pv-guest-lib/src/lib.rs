@@ -56,6 +56,8 @@ pub mod map;
 mod map;
 #[cfg(target_os = "none")]
 pub mod mmio;
+pub mod net;
+pub mod p9;
 pub mod page;
 #[cfg(target_os = "none")]
 pub mod pipe;

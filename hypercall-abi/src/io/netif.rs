@@ -25,6 +25,41 @@ pub const NETIF_RSP_OKAY: i16 = 0;
 /// No response to this slot.
 pub const NETIF_RSP_NULL: i16 = 1;
 
+/// Slots that a packet to send may take at any back end, its extra information not counted.
+pub const XEN_NETIF_NR_SLOTS_MIN: usize = 18;
+/// Extra information: large packets are to be cut.
+pub const XEN_NETIF_EXTRA_TYPE_GSO: u8 = 1;
+/// Extra information: a multicast address is wanted.
+pub const XEN_NETIF_EXTRA_TYPE_MCAST_ADD: u8 = 2;
+/// Extra information: a multicast address is no longer wanted.
+pub const XEN_NETIF_EXTRA_TYPE_MCAST_DEL: u8 = 3;
+/// Extra information: the packet's hash.
+pub const XEN_NETIF_EXTRA_TYPE_HASH: u8 = 4;
+/// More extra information follows.
+pub const XEN_NETIF_EXTRA_FLAG_MORE: u8 = 1 << 0;
+/// To be cut as TCP over IPv4.
+pub const XEN_NETIF_GSO_TYPE_TCPV4: u8 = 1;
+/// To be cut as TCP over IPv6.
+pub const XEN_NETIF_GSO_TYPE_TCPV6: u8 = 2;
+
+crate::layout::wire! {
+    /// Extra information about a packet, in a slot of its own behind the packet's first.
+    pub struct NetifExtraInfo = "struct netif_extra_info", 8 {
+        /// One of `XEN_NETIF_EXTRA_TYPE_`.
+        0 => kind: u8 as "type",
+        /// `XEN_NETIF_EXTRA_FLAG_MORE` or nothing.
+        1 => flags: u8,
+        /// Payload of each packet it is cut into, in bytes.
+        2 => gso_size: u16 as "u.gso.size",
+        /// One of `XEN_NETIF_GSO_TYPE_`.
+        4 => gso_type: u8 as "u.gso.type",
+        /// Padding.
+        5 => gso_pad: u8 as "u.gso.pad",
+        /// None are defined.
+        6 => gso_features: u16 as "u.gso.features",
+    }
+}
+
 crate::layout::wire! {
     /// A packet, or part of one, to send.
     pub struct NetifTxRequest = "struct netif_tx_request", 12 {
