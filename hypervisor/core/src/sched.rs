@@ -25,6 +25,8 @@ use runstate::{Clock, RunState, Runstate};
 pub const DEFAULT_WEIGHT: u16 = 256;
 /// How long a virtual processor runs while another waits for the same processor.
 const SLICE: Nanos = Nanos::from_millis(5);
+/// The same while another of its own domain waits, on whose lock or answer it may be spinning.
+const SLICE_AMONG_SIBLINGS: Nanos = Nanos::from_millis(1);
 /// How far behind the running one a woken virtual processor must be to take its place at once.
 const PREEMPT_MARGIN: u64 = 500_000;
 /// How much virtual time a long sleep may leave in hand: enough to go first, not to starve others.
@@ -49,11 +51,15 @@ bitflags! {
 
 /// A virtual processor's place in the scheduler, valid until it is removed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct SchedId(u32);
+pub struct SchedId {
+    index: u32,
+    /// Tells it from those that had the place before: a late wake must not reach who has it now.
+    generation: u32,
+}
 
 impl SchedId {
     const fn index(self) -> usize {
-        self.0 as usize
+        self.index as usize
     }
 }
 
@@ -107,6 +113,7 @@ impl Default for Share {
 #[derive(Clone, Debug)]
 struct Entity {
     who: VcpuRef,
+    generation: u32,
     holds: Hold,
     hard: CpuSet,
     soft: CpuSet,
@@ -166,6 +173,7 @@ pub struct Scheduler {
     cpus: Vec<Cpu>,
     groups: HashMap<DomId, Group>,
     pools: Pools,
+    generation: u32,
 }
 
 impl Scheduler {
@@ -192,12 +200,21 @@ impl Scheduler {
         online.map(|(_, number)| CpuId(number)).collect()
     }
 
+    /// Makes room for `count` more virtual processors; says whether there was memory for it.
+    pub fn make_room(&mut self, count: usize) -> bool {
+        let free = self.entities.iter().filter(|slot| slot.is_none()).count();
+        self.entities.try_reserve(count.saturating_sub(free)).is_ok()
+    }
+
     /// Takes in a virtual processor, held for `holds`.
     pub fn add(&mut self, who: VcpuRef, holds: Hold, now: Nanos) -> SchedId {
         let allowed = self.pools.cpus_of(who.dom);
         let cpu = self.least_loaded(allowed);
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
         let entity = Entity {
             who,
+            generation,
             holds,
             hard: CpuSet::ALL,
             soft: CpuSet::ALL,
@@ -219,7 +236,8 @@ impl Scheduler {
         if let Some(slot) = self.entities.get_mut(index) {
             *slot = Some(entity);
         }
-        let id = SchedId(u32::try_from(index).expect("virtual processors are fewer than 2^32"));
+        let index = u32::try_from(index).expect("virtual processors are fewer than 2^32");
+        let id = SchedId { index, generation };
         if let Some(entity) = self.entity_mut(id) {
             let state = entity.rest_state();
             entity.clock.enter(state, now);
@@ -232,7 +250,9 @@ impl Scheduler {
     /// Returns false, with nothing done, while its registers are still in one.
     pub fn remove(&mut self, id: SchedId) -> bool {
         let Some(slot) = self.entities.get_mut(id.index()) else { return true };
-        let Some(entity) = slot else { return true };
+        let Some(entity) = slot.as_ref().filter(|entity| entity.generation == id.generation) else {
+            return true;
+        };
         if entity.loaded.is_some() || entity.running {
             return false;
         }
@@ -424,19 +444,28 @@ impl Scheduler {
         })
     }
 
+    /// Returns who has a place, and whose it is.
+    fn at(&self, index: usize) -> Option<(SchedId, DomId)> {
+        let entity = self.entities.get(index)?.as_ref()?;
+        let generation = entity.generation;
+        Some((SchedId { index: u32::try_from(index).ok()?, generation }, entity.who.dom))
+    }
+
     fn entity(&self, id: SchedId) -> Option<&Entity> {
-        self.entities.get(id.index())?.as_ref()
+        self.entities.get(id.index())?.as_ref().filter(|entity| entity.generation == id.generation)
     }
 
     fn entity_mut(&mut self, id: SchedId) -> Option<&mut Entity> {
-        self.entities.get_mut(id.index())?.as_mut()
+        let entity = self.entities.get_mut(id.index())?.as_mut()?;
+        (entity.generation == id.generation).then_some(entity)
     }
 
     fn ids_of(&self, dom: DomId) -> Vec<SchedId> {
         (0..)
             .zip(&self.entities)
-            .filter(|(_, slot)| slot.as_ref().is_some_and(|entity| entity.who.dom == dom))
-            .map(|(index, _)| SchedId(index))
+            .filter_map(|(index, slot)| Some((index, slot.as_ref()?)))
+            .filter(|(_, entity)| entity.who.dom == dom)
+            .map(|(index, entity)| SchedId { index, generation: entity.generation })
             .collect()
     }
 
@@ -596,8 +625,8 @@ impl Scheduler {
     ) -> Option<SchedId> {
         let mut best: Option<(u64, SchedId)> = None;
         for index in 0..self.entities.len() {
-            let id = SchedId(u32::try_from(index).ok()?);
-            let Some(entity) = self.entity(id) else { continue };
+            let Some(Some(entity)) = self.entities.get(index) else { continue };
+            let id = SchedId { index: u32::try_from(index).ok()?, generation: entity.generation };
             let vruntime = entity.vruntime;
             if !entity.may_run() || !admits(entity) {
                 continue;
@@ -613,20 +642,23 @@ impl Scheduler {
     /// Returns when `cpu`, running `id` from `now`, must decide again.
     fn slice_end(&mut self, cpu: CpuId, id: SchedId, now: Nanos) -> Nanos {
         let Some(dom) = self.entity(id).map(|entity| entity.who.dom) else { return Nanos::NEVER };
-        let waiting = self
-            .entities
-            .iter()
-            .flatten()
-            .any(|other| other.cpu == cpu && !other.running && other.may_run());
+        let mut waiting = Nanos::NEVER;
+        for other in self.entities.iter().flatten() {
+            if other.cpu == cpu && !other.running && other.may_run() {
+                let sibling = other.who.dom == dom;
+                waiting = waiting.min(if sibling { SLICE_AMONG_SIBLINGS } else { SLICE });
+            }
+        }
         let protected = self
             .cpus
             .get(cpu.index())
             .map(|state| state.since + state.rate_limit)
             .filter(|end| now < *end);
         let slice = match protected {
+            // Who comes meanwhile has the processor look again.
+            _ if waiting == Nanos::NEVER => Nanos::NEVER,
             Some(end) => end,
-            None if waiting => now + SLICE,
-            None => Nanos::NEVER,
+            None => now + waiting,
         };
         let budget =
             self.groups.get_mut(&dom).map_or(Nanos::NEVER, |group| group.cap.lasts_until(now));
@@ -816,6 +848,31 @@ mod tests {
         assert_eq!(state.state, RunState::Blocked);
         assert_eq!(state.entered, Nanos(40));
         assert_eq!(state.times, [Nanos(25), Nanos(5), Nanos(20), Nanos(0)]);
+    }
+
+    #[test]
+    fn who_comes_after_in_a_place_does_not_hear_what_was_meant_for_who_was_there() {
+        let mut scheduler = scheduler(1);
+        let first = scheduler.add(vcpu(1, 0), Hold::BLOCKED, Nanos(0));
+        assert!(scheduler.remove(first));
+        assert!(scheduler.make_room(1));
+        let second = scheduler.add(vcpu(2, 0), Hold::BLOCKED, Nanos(0));
+        assert_ne!(first, second);
+        assert_eq!(scheduler.release(first, Hold::BLOCKED, Nanos(1)), Kick::Nobody);
+        assert_eq!(scheduler.holds(second), Hold::BLOCKED);
+        assert!(scheduler.remove(first), "it is gone already");
+        assert_eq!(scheduler.holds(second), Hold::BLOCKED);
+    }
+
+    #[test]
+    fn a_sibling_that_waits_waits_less_long_than_a_stranger() {
+        let mut scheduler = scheduler(1);
+        scheduler.add(vcpu(1, 0), Hold::empty(), Nanos(0));
+        scheduler.add(vcpu(2, 0), Hold::empty(), Nanos(0));
+        assert_eq!(scheduler.schedule(CPU0, Nanos(0)).until, SLICE);
+        scheduler.add(vcpu(1, 1), Hold::empty(), Nanos(0));
+        scheduler.add(vcpu(2, 1), Hold::empty(), Nanos(0));
+        assert_eq!(scheduler.schedule(CPU0, Nanos(0)).until, SLICE_AMONG_SIBLINGS);
     }
 
     #[test]

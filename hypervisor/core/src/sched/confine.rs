@@ -2,7 +2,7 @@
 
 use super::affinity::CpuSet;
 use super::pool::{Pool, PoolError, PoolId};
-use super::{Kick, SchedId, Scheduler};
+use super::{Kick, Scheduler};
 use crate::ids::{CpuId, DomId};
 use crate::time::Nanos;
 use alloc::vec::Vec;
@@ -118,9 +118,7 @@ impl Scheduler {
         self.confine_cpus();
         let mut kicks = Vec::new();
         for index in 0..self.entities.len() {
-            let Ok(number) = u32::try_from(index) else { break };
-            let id = SchedId(number);
-            let Some(dom) = self.entity(id).map(|entity| entity.who.dom) else { continue };
+            let Some((id, dom)) = self.at(index) else { continue };
             let pool = self.pools.cpus_of(dom);
             let Some(entity) = self.entity_mut(id) else { continue };
             if (entity.hard & pool).is_empty() {
@@ -140,6 +138,7 @@ mod tests {
     use super::*;
     use crate::ids::{VcpuId, VcpuRef};
     use crate::sched::Hold;
+    use crate::sched::SchedId;
 
     const CPU0: CpuId = CpuId(0);
     const CPU1: CpuId = CpuId(1);
