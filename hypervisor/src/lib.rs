@@ -24,6 +24,7 @@ pub mod panic;
 pub mod perform;
 pub mod range_set;
 pub mod region;
+pub mod room;
 #[cfg(target_os = "none")]
 pub mod start;
 pub mod state;

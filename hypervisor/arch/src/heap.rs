@@ -18,6 +18,11 @@ pub(crate) fn init() {
     let _ = unsafe { HEAP.lock().claim(start, FIRST_SIZE) };
 }
 
+/// Returns how many bytes nobody uses; they need not be in one piece.
+pub fn free() -> usize {
+    HEAP.lock().counters().available_bytes
+}
+
 /// Gives `region` to the heap for good.
 pub fn add(region: BootRegion) {
     let (start, len) = region.into_memory();

@@ -265,6 +265,11 @@ impl GrantTable {
         Ok((handle, made))
     }
 
+    /// Says whether another mapping would take memory of the hypervisor's.
+    pub const fn must_grow(&self) -> bool {
+        self.maptrack.is_full()
+    }
+
     /// Returns the mapping behind `handle`.
     pub fn mapping(&self, handle: u32) -> Result<Mapping, GrantError> {
         self.maptrack.get(handle).ok_or(GrantError::BadHandle)

@@ -6,6 +6,7 @@ use crate::domain::vcpu::Vcpu;
 use crate::domain::{Domain, PARAMETERS, Settings};
 use crate::lock::Lock;
 use crate::machine::VcpuContext;
+use crate::room::NoRoom;
 use crate::state::Hypervisor;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -26,6 +27,10 @@ use spin::Once;
 const VIRTUAL_TIMER: Irq = Irq::ppi(11);
 /// Marks a processor that no virtual one of the domain has run on.
 const NOBODY: u32 = u32::MAX;
+
+/// Bytes of the heap that a domain takes, and each of its virtual processors, at most.
+const DOMAIN_ROOM: usize = 32 << 10;
+const VCPU_ROOM: usize = 4 << 10;
 
 /// What a domain is to be.
 #[derive(Clone, Debug)]
@@ -53,8 +58,10 @@ pub enum CreateError {
     Exists,
     /// No memory for what it needs in the hypervisor.
     NoMemory,
-    /// Its virtual processors exist already, or another number of them was agreed on.
+    /// Another number of virtual processors was agreed on.
     WrongVcpus,
+    /// It is being destroyed.
+    Dying,
 }
 
 impl From<CreateError> for Errno {
@@ -63,7 +70,14 @@ impl From<CreateError> for Errno {
             CreateError::Exists => Self::EEXIST,
             CreateError::NoMemory => Self::ENOMEM,
             CreateError::WrongVcpus => Self::EINVAL,
+            CreateError::Dying => Self::ESRCH,
         }
+    }
+}
+
+impl From<NoRoom> for CreateError {
+    fn from(_: NoRoom) -> Self {
+        Self::NoMemory
     }
 }
 
@@ -86,6 +100,7 @@ impl Hypervisor {
         if self.domain(id).is_some() {
             return Err(CreateError::Exists);
         }
+        self.has_room(room_for(request.settings.max_vcpus))?;
         self.frames.lock().open(id, request.frame_limit);
         let made = self.make_domain(request);
         if made.is_err() {
@@ -154,16 +169,22 @@ impl Hypervisor {
         if count != domain.settings.max_vcpus {
             return Err(CreateError::WrongVcpus);
         }
+        // Held to the end, so that nobody makes them twice, and whoever pauses or ends the domain either
+        // did so before or finds them.
+        let life = domain.life.lock();
+        if life.dying() != Dying::No {
+            return Err(CreateError::Dying);
+        }
         if !domain.vcpus().is_empty() {
             return Ok(());
         }
+        self.has_room(room_for(count))?;
+        if !self.scheduler.lock().make_room(count as usize) {
+            return Err(CreateError::NoMemory);
+        }
         let now = self.machine.now();
         let mut holds = Hold::DOWN;
-        {
-            let life = domain.life.lock();
-            holds.set(Hold::PAUSED, life.is_paused());
-            holds.set(Hold::DYING, life.dying() != Dying::No);
-        }
+        holds.set(Hold::PAUSED, life.is_paused());
         let make = |vcpu| {
             let who = VcpuRef { dom: domain.id, vcpu: VcpuId(vcpu) };
             let sched = self.scheduler.lock().add(who, holds, now);
@@ -173,6 +194,11 @@ impl Hypervisor {
         domain.vcpus.call_once(|| vcpus);
         Ok(())
     }
+}
+
+/// Returns how many bytes of the heap a domain with `vcpus` virtual processors takes at most.
+const fn room_for(vcpus: u32) -> usize {
+    DOMAIN_ROOM + VCPU_ROOM * vcpus as usize
 }
 
 impl Domain {

@@ -21,6 +21,8 @@ const ENTRIES_AT_ONCE: u32 = 512;
 const SCRUB_ORDER: u8 = 6;
 /// Until then the machine is left to Dom0's first steps.
 const SCRUB_FROM: Nanos = Nanos::from_millis(2000);
+/// Bytes of the heap that the use of one frame of grants takes at most.
+const GRANTS_ROOM: usize = 16 << 10;
 
 /// Frames for translation tables, taken one by one from among all.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +193,9 @@ impl Hypervisor {
         let count = index.checked_add(1).ok_or(FramesError::NotOwned)?;
         let mut grants = domain.grants.lock();
         let missing = grants.missing(count).map_err(|_| FramesError::NotOwned)?;
+        if missing > 0 {
+            self.has_room(GRANTS_ROOM * to_index(missing.into()))?;
+        }
         for _ in 0..missing {
             let frame = self.frames.lock().alloc_shared(domain.id)?;
             if frame.contents == Contents::Dirty {

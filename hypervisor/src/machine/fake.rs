@@ -1,7 +1,7 @@
 //! A machine of values: memory in a map, a clock that stands, and a list of what was asked.
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use hv_core::addr::MachineAddr;
 pub use hv_core::fake::FakeMemory as Memory;
 use hv_core::guest::{Fault, GuestMemory};
@@ -39,6 +39,8 @@ pub struct Machine {
     pub cpu: AtomicU32,
     /// What [`Machine::interrupt_pending`] says.
     pub interrupted: AtomicBool,
+    /// Bytes of the heap that are taken.
+    pub heap_taken: AtomicUsize,
     /// What was asked, in order.
     pub asked: Mutex<Vec<Asked>>,
     /// What was written to the serial port.
@@ -83,6 +85,11 @@ impl Machine {
 
     /// Chooses when the virtual interface of this processor calls the hypervisor.
     pub fn set_maintenance(&self, _: Maintenance) {}
+
+    /// Returns how many bytes of the hypervisor's heap nobody uses: all but what a test takes away.
+    pub fn heap_free(&self) -> usize {
+        (64_usize << 20).saturating_sub(self.heap_taken.load(Ordering::Relaxed))
+    }
 
     /// Makes `cpu` leave its guest or its sleep.
     pub fn kick(&self, cpu: CpuId) {

@@ -82,6 +82,11 @@ impl Machine {
         gic::set_maintenance(when);
     }
 
+    /// Returns how many bytes of the hypervisor's heap nobody uses.
+    pub fn heap_free(&self) -> usize {
+        hv_arch::heap::free()
+    }
+
     /// Makes `cpu` leave its guest or its sleep.
     pub fn kick(&self, cpu: CpuId) {
         gic::send_sgi(cpu, KICK);

@@ -53,6 +53,7 @@ pub fn main() {
     suite.test("a running domain is paused and destroyed", destroy_running);
     suite.test("a mapped page outlives its domain", zombie);
     suite.test("fifty domains leave all memory free", fifty);
+    suite.test("domains without end are refused, and go again", without_end);
     suite.test("requests by chance about a domain are answered", by_chance);
     suite.finish();
 }
@@ -398,6 +399,38 @@ fn fifty() -> Outcome {
         free_pages()
     );
     Ok(())
+}
+
+/// Makes domains until there is no memory for another.
+fn without_end() -> Outcome {
+    let before = free_pages()?;
+    let many = CreateDomain { max_vcpus: 64, ..description() };
+    let mut made = Vec::new();
+    let refused = loop {
+        check!(made.len() < 20_000, "there is no end");
+        match simple(XEN_DOMCTL_CREATEDOMAIN, 0, &many) {
+            Ok(request) => made.push(request.domain),
+            Err(error) => break error,
+        }
+        let last = made.last().copied().unwrap_or_default();
+        if let Err(error) = simple(XEN_DOMCTL_MAX_VCPUS, last, &MaxVcpus { max: 64 }) {
+            break error;
+        }
+    };
+    check!(refused.is(Errno::ENOMEM), "{refused:?} after {} domains", made.len());
+    check!(made.len() > 4, "{} domains are not many", made.len());
+    for id in &made {
+        destroy(*id)?;
+    }
+    check!(soon(|| made.iter().all(|id| is_gone(*id))), "one did not go");
+    check!(
+        soon(|| free_pages().is_ok_and(|free| free >= before)),
+        "{:?} pages of {before} are free",
+        free_pages()
+    );
+    // There is room again.
+    let id = create()?;
+    destroy(id)
 }
 
 /// Asks anything about a domain, and lets it run with what came of it; its end frees all it had.

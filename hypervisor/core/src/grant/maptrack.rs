@@ -65,6 +65,11 @@ impl Maptrack {
         self.live
     }
 
+    /// Says whether [`Self::vacant`] would have to allocate.
+    pub(super) const fn is_full(&self) -> bool {
+        self.free == NO_HANDLE
+    }
+
     /// Finds a handle to give out; it stays free until [`Self::fill`].
     pub(super) fn vacant(&mut self) -> Option<u32> {
         if self.free != NO_HANDLE {

@@ -14,6 +14,8 @@ use hypercall_abi::errno::Errno;
 
 /// Device frames that one request may map; libxc asks again for the rest.
 const MOST_DEVICE_FRAMES: u64 = 64;
+/// Ranges of device frames that a domain's permissions may come to.
+const MOST_DEVICE_RANGES: usize = 1024;
 /// Frames whose caches one request may clean (`XEN_DOMCTL_cacheflush`).
 const MOST_CACHED_FRAMES: u64 = 1 << 18;
 /// Tables Xen sets aside for a new domain on Arm.
@@ -40,6 +42,9 @@ pub(super) fn iomem_permission(request: &Request<'_>) -> Result<(), Errno> {
         return Err(Errno::EPERM);
     }
     let mut devices = request.domain.devices.lock();
+    if devices.iter().count() >= MOST_DEVICE_RANGES {
+        return Err(Errno::ENOMEM);
+    }
     if permission.allow_access != 0 {
         devices.insert(frames)
     } else {

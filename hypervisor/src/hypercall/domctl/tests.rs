@@ -5,6 +5,7 @@ use crate::command_line::Options;
 use crate::hypercall::Outcome;
 use crate::interface::Interface;
 use crate::testbed::{GUEST_RAM, REQUEST, Testbed};
+use core::sync::atomic::Ordering;
 use hv_core::addr::{Gfn, Mfn};
 use hv_core::guest::{GuestMemory, Handle};
 use hv_core::ids::{DomId, VcpuId};
@@ -336,6 +337,26 @@ fn a_set_is_filled_to_the_room_there_is_unless_there_is_too_much() {
     assert_eq!(get(u32::MAX), Err(Errno::EINVAL));
     let end = XenctlBitmap { bitmap: u64::MAX - 3, nr_bits: 64, pad: 0 };
     assert_eq!(op(&bed, abi::XEN_DOMCTL_GETNODEAFFINITY, 1, &end), Err(Errno::EFAULT));
+}
+
+#[test]
+fn domains_are_refused_before_the_heap_is_full() {
+    let bed = Testbed::new();
+    let free = bed.hv.frames.lock().free();
+    let taken = &bed.hv.machine.heap_taken;
+    let all = bed.hv.machine.heap_free();
+    let made = create(&bed, 0, &wanted()).unwrap();
+    taken.store(all - (1 << 20) - 1024, Ordering::Relaxed);
+    let before = bed.hv.frames.lock().free();
+    assert_eq!(create(&bed, 0, &wanted()), Err(Errno::ENOMEM));
+    let vcpus = |max| op(&bed, abi::XEN_DOMCTL_MAX_VCPUS, made, &MaxVcpus { max });
+    assert_eq!(vcpus(2), Err(Errno::ENOMEM));
+    assert_eq!(bed.hv.frames.lock().free(), before);
+    taken.store(0, Ordering::Relaxed);
+    assert_eq!(vcpus(2), Ok(0));
+    assert_eq!(vcpus(2), Ok(0), "asking again changes nothing");
+    assert_eq!(call(&bed, 0, &Domctl::new(abi::XEN_DOMCTL_DESTROYDOMAIN, made)), Ok(0));
+    assert_eq!(bed.hv.frames.lock().free(), free);
 }
 
 #[test]

@@ -15,6 +15,8 @@ use hypercall_abi::grant_table::{
 
 /// One frame needs at most so many changes of the table: the entry, after what is around it is split.
 const ONE_ENTRY: u32 = 1;
+/// Bytes of the heap that more handles take at most.
+const HANDLES_ROOM: usize = 16 << 10;
 
 /// Maps one granted frame.
 pub(super) fn map(caller: &Caller<'_>, request: &mut GnttabMapGrantRef) -> Undo {
@@ -52,7 +54,11 @@ fn try_map(caller: &Caller<'_>, request: &GnttabMapGrantRef) -> Result<(u32, Mfn
     let mapping = Mapping { dom, grant, access, gfn, mfn };
     let mut replaced = None;
     let mut grants = caller.domain.grants.lock();
-    let inserted = grants.insert(mapping, || place(caller, gfn, mfn, access, &mut replaced));
+    let inserted = if grants.must_grow() && caller.hv.has_room(HANDLES_ROOM).is_err() {
+        Err(GrantError::NoSpace)
+    } else {
+        grants.insert(mapping, || place(caller, gfn, mfn, access, &mut replaced))
+    };
     drop(grants);
     if let Some(replaced) = replaced {
         caller.hv.let_go(caller.domain, replaced);
