@@ -52,7 +52,6 @@ impl Fixture {
             ipa_bits: 40,
             spis: 32,
             serial_irq: None,
-            guest_id: Default::default(),
             timer_node_frequency: 0,
         };
         let mut frames = Frames::new([(Mfn::new(RAM), RAM_FRAMES)]);
@@ -69,6 +68,7 @@ impl Fixture {
             scheduler: Lock::new(scheduler),
             processors: vec![Processor::new(CpuId(0)), Processor::new(CpuId(1))],
             console: Console::new(&Default::default()),
+            guest_id: Lock::default(),
             last_domid: Lock::new(0),
             wallclock: Lock::default(),
         };

@@ -109,13 +109,13 @@ fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
             spis: gic::interrupt_count().saturating_sub(32),
             serial_irq,
             timer_node_frequency: tree.timer.clock_frequency.unwrap_or(0),
-            guest_id: IdRegisters::from_raw(hv_arch::cpu::id_registers()).for_guest(),
         },
         frames: Lock::new(frames),
         domains: Lock::new(HashMap::new()),
         vmids: Lock::new(Vmids::new(stage2::vmid_bits(), processors.len())),
         scheduler: Lock::new(Scheduler::new(processors.len())),
         console,
+        guest_id: Lock::new(own_id()),
         last_domid: Lock::new(0),
         wallclock: Lock::default(),
         processors,
@@ -327,10 +327,20 @@ fn wait_for(hv: &Hypervisor, cpu: CpuId) {
     }
 }
 
+/// Returns what of this processor's features a guest may see.
+fn own_id() -> IdRegisters {
+    IdRegisters::from_raw(hv_arch::cpu::id_registers()).for_guest()
+}
+
 /// Where every processor but the first begins.
 fn run_other(cpu: CpuId) -> ! {
     let Some(hv) = HYPERVISOR.get() else { power::halt() };
     start_own_interrupts();
+    {
+        // Before this one runs a guest, and before there is one: nobody has seen more.
+        let mut guest_id = hv.guest_id.lock();
+        *guest_id = guest_id.common(own_id());
+    }
     hv.scheduler.lock().bring_up(cpu, hv.machine.now());
     run(hv, cpu)
 }

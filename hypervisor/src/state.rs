@@ -14,7 +14,7 @@
 //! 8. `Domain::vgic`, `Domain::vmid`, `Vcpu::runstate`
 //! 9. `Hypervisor::scheduler`
 //! 10. `Processor::timers`
-//! 11. the console's
+//! 11. the console's, `Hypervisor::guest_id`
 //!
 //! A guest's memory is not copied, and nothing is logged, under 3 to 10.
 
@@ -54,8 +54,6 @@ pub struct Host {
     pub spis: u32,
     /// The serial port's interrupt.
     pub serial_irq: Option<Irq>,
-    /// The identification registers that guests see.
-    pub guest_id: IdRegisters,
     /// `clock-frequency` of the host's timer node, in hertz; 0 if it has none.
     pub timer_node_frequency: u32,
 }
@@ -92,6 +90,8 @@ pub struct Hypervisor {
     pub processors: Vec<Processor>,
     /// Serial console and message buffer.
     pub console: Console,
+    /// The identification registers that guests see: what all processors have.
+    pub guest_id: Lock<IdRegisters>,
     /// Where the last domain number was given out.
     pub last_domid: Lock<u16>,
     /// Wall-clock time at which the system counter was zero, set by Dom0.

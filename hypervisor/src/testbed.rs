@@ -17,7 +17,6 @@ use hv_core::addr::{Gfn, GuestAddr, MachineAddr, Mfn};
 use hv_core::frames::Frames;
 use hv_core::grant::Limits;
 use hv_core::guest::{GuestMemory, Handle};
-use hv_core::idregs::IdRegisters;
 use hv_core::ids::{CpuId, DomId, Irq, VcpuId};
 use hv_core::p2m::{Kind, Vmids};
 use hv_core::sched::{Hold, Scheduler};
@@ -69,7 +68,6 @@ impl Testbed {
                 ipa_bits: 40,
                 spis: 64,
                 serial_irq: None,
-                guest_id: IdRegisters::default(),
                 timer_node_frequency: 0,
             },
             frames: Lock::new(frames),
@@ -78,6 +76,7 @@ impl Testbed {
             scheduler: Lock::new(scheduler),
             processors,
             console: Console::new(&Default::default()),
+            guest_id: Lock::default(),
             last_domid: Lock::new(0),
             wallclock: Lock::new(Wallclock::default()),
         };

@@ -25,7 +25,7 @@ const SPSR_AARCH32: u64 = 1 << 4;
 pub fn handle(caller: &Caller<'_>, context: &mut VcpuContext, access: RegisterAccess, esr: u64) {
     let value = context.gpr(access.register.number());
     let at_el0 = context.spsr() & SPSR_LEVEL == 0 || context.spsr() & SPSR_AARCH32 != 0;
-    let read = match sysreg::decide(access, value, at_el0, &caller.hv.host.guest_id) {
+    let read = match sysreg::decide(access, value, at_el0, &caller.hv.guest_id.lock()) {
         SysregAction::Undefined => return abort::undefined(context, esr),
         SysregAction::Read(value) => Some(value),
         SysregAction::ReadTimer(register) => {
