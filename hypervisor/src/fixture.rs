@@ -69,6 +69,7 @@ impl Fixture {
             processors: vec![Processor::new(CpuId(0)), Processor::new(CpuId(1))],
             console: Console::new(&Default::default()),
             guest_id: Lock::default(),
+            control: Lock::default(),
             last_domid: Lock::new(0),
             wallclock: Lock::default(),
         };

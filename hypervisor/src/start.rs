@@ -116,6 +116,7 @@ fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
         scheduler: Lock::new(Scheduler::new(processors.len())),
         console,
         guest_id: Lock::new(own_id()),
+        control: Lock::default(),
         last_domid: Lock::new(0),
         wallclock: Lock::default(),
         processors,

@@ -2,7 +2,7 @@
 //!
 //! A processor that holds one of these may take only those below it:
 //!
-//! 0. `Domain::teardown`: held while a part of a domain's end is carried out
+//! 0. `Hypervisor::control`: held for a whole control operation; `Domain::teardown`: held while a part of a domain's end is carried out
 //! 1. `Hypervisor::domains`: the list of domains; held only to look up, add or remove one
 //! 2. `Domain::life`, `Domain::watchdogs`
 //! 3. `Domain::grants`: two domains' at once in ascending domid
@@ -92,6 +92,8 @@ pub struct Hypervisor {
     pub console: Console,
     /// The identification registers that guests see: what all processors have.
     pub guest_id: Lock<IdRegisters>,
+    /// Held while a control operation is carried out: two on one domain at once would undo each other.
+    pub control: Lock<()>,
     /// Where the last domain number was given out.
     pub last_domid: Lock<u16>,
     /// Wall-clock time at which the system counter was zero, set by Dom0.

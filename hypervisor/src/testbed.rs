@@ -77,6 +77,7 @@ impl Testbed {
             processors,
             console: Console::new(&Default::default()),
             guest_id: Lock::default(),
+            control: Lock::default(),
             last_domid: Lock::new(0),
             wallclock: Lock::new(Wallclock::default()),
         };

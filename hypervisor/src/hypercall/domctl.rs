@@ -49,12 +49,15 @@ pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
         if !caller.domain.is_privileged() {
             return refuse(caller, domctl.cmd).into();
         }
+        let Some(_alone) = caller.hv.control.try_lock() else { return Outcome::Again(*arguments) };
         return create::create(caller, domctl, handle).into();
     }
     let Some(domain) = caller.hv.domain(DomId(domctl.domain)) else { return Errno::ESRCH.into() };
     if !caller.domain.is_privileged() {
         return refuse(caller, domctl.cmd).into();
     }
+    // Who waits lets interrupts in meanwhile.
+    let Some(_alone) = caller.hv.control.try_lock() else { return Outcome::Again(*arguments) };
     let arguments = *arguments;
     let mut request = Request { caller, domain: &domain, domctl, handle, arguments };
     route(&mut request)

@@ -340,6 +340,17 @@ fn a_set_is_filled_to_the_room_there_is_unless_there_is_too_much() {
 }
 
 #[test]
+fn control_operations_are_carried_out_one_at_a_time() {
+    let bed = Testbed::new();
+    bed.put(&Domctl::new(abi::XEN_DOMCTL_PAUSEDOMAIN, 1));
+    let pause = || bed.call(0, DOMCTL, [REQUEST, 0, 0, 0, 0]);
+    let other = bed.hv.control.lock();
+    assert_eq!(pause(), Outcome::Again([REQUEST, 0, 0, 0, 0]));
+    drop(other);
+    assert_eq!(pause(), Outcome::Done(Ok(0)));
+}
+
+#[test]
 fn domains_are_refused_before_the_heap_is_full() {
     let bed = Testbed::new();
     let free = bed.hv.frames.lock().free();
