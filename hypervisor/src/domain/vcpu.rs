@@ -5,7 +5,7 @@ use crate::machine::VcpuContext;
 use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use hv_core::addr::MachineAddr;
+use hv_core::addr::{Gfn, MachineAddr};
 use hv_core::ids::{CpuId, VcpuRef};
 use hv_core::sched::SchedId;
 use hv_core::vtimer::PhysicalTimer;
@@ -47,6 +47,8 @@ pub struct Vcpu {
     pub initialised: AtomicBool,
     /// Pauses of this one alone.
     pub pauses: AtomicU32,
+    /// How far the domain's caches are cleaned that a set/way operation of this one asks for.
+    pub cleaned: Lock<Gfn>,
 }
 
 impl Vcpu {
@@ -65,6 +67,7 @@ impl Vcpu {
             runstate: Lock::default(),
             initialised: AtomicBool::new(false),
             pauses: AtomicU32::new(0),
+            cleaned: Lock::new(Gfn::new(0)),
         }
     }
 

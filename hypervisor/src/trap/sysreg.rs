@@ -18,6 +18,8 @@ use hv_core::vtimer::{Deadline, TimerRegister};
 
 /// The physical timer's interrupt, in every domain: INTID 30.
 const PHYSICAL_TIMER: Irq = Irq::ppi(14);
+/// Frames whose caches are cleaned between two looks for interrupts.
+const CLEAN_AT_ONCE: u64 = 512;
 const SPSR_LEVEL: u64 = 0b1100;
 const SPSR_AARCH32: u64 = 1 << 4;
 
@@ -45,13 +47,17 @@ pub fn handle(caller: &Caller<'_>, context: &mut VcpuContext, access: RegisterAc
             // From here on what counts is when the guest turns its caches on or off (fact: a cache
             // that is off may hide what is in memory, one that is on may hide what is not).
             if !context.traps_memory_registers() {
-                clean_memory(caller.hv, caller.domain);
+                if !clean_memory(caller) {
+                    return; // The guest executes it again.
+                }
                 context.trap_memory_registers(true);
             }
             None
         }
         SysregAction::WriteTranslation(register, value) => {
-            write_translation(caller, context, register, value);
+            if !write_translation(caller, context, register, value) {
+                return; // The guest executes it again.
+            }
             None
         }
     };
@@ -74,19 +80,19 @@ fn send_sgi(caller: &Caller<'_>, value: u64) {
     caller.hv.wake_from(caller.domain, caller.vcpu, vgic, kick);
 }
 
+/// Writes a register; says whether it is done.
 fn write_translation(
     caller: &Caller<'_>,
     context: &mut VcpuContext,
     register: TranslationRegister,
     value: u64,
-) {
+) -> bool {
     match register {
         TranslationRegister::Sctlr => {
-            let old = context.sctlr_el1();
-            context.set_sctlr_el1(value);
-            if sysreg::changes_caching(old, value) {
-                clean_memory(caller.hv, caller.domain);
+            if sysreg::changes_caching(context.sctlr_el1(), value) && !clean_memory(caller) {
+                return false;
             }
+            context.set_sctlr_el1(value);
             if sysreg::is_cached(value) {
                 context.trap_memory_registers(false);
             }
@@ -102,22 +108,33 @@ fn write_translation(
         TranslationRegister::Amair => context.set_amair_el1(value),
         TranslationRegister::Contextidr => context.set_contextidr_el1(value),
     }
+    true
 }
 
-/// Writes the caches of all of a domain's own memory back, and forgets them.
-fn clean_memory(hv: &Hypervisor, domain: &Domain) {
+/// Writes the caches of all of a domain's own memory back, and forgets them; says whether it is done.
+///
+/// If not, because an interrupt waits, it goes on from there when it is asked again.
+fn clean_memory(caller: &Caller<'_>) -> bool {
+    let (hv, domain) = (caller.hv, caller.domain);
     let memory = hv.machine.memory();
-    let Some(last) = domain.p2m.lock().max_mapped() else { return };
-    let mut gfn = Gfn::new(0);
+    let mut progress = caller.vcpu.cleaned.lock();
+    let mut gfn = core::mem::replace(&mut *progress, Gfn::new(0));
+    let Some(last) = domain.p2m.lock().max_mapped() else { return true };
     while gfn <= last {
         let (mapping, rest) = domain.p2m.lock().entry(memory, gfn);
-        let count = rest.min(last.number() - gfn.number() + 1);
+        let mut count = rest.min(last.number() - gfn.number() + 1);
         if let Some(mapping) = mapping.filter(|mapping| mapping.kind.is_ram()) {
+            count = count.min(CLEAN_AT_ONCE);
             memory.clean_and_invalidate(mapping.mfn.base(), to_index(count * PAGE_SIZE));
         }
-        let Some(next) = gfn.checked_add(count) else { return };
+        let Some(next) = gfn.checked_add(count) else { return true };
         gfn = next;
+        if hv.machine.interrupt_pending() && gfn <= last {
+            *progress = gfn;
+            return false;
+        }
     }
+    true
 }
 
 impl Hypervisor {
@@ -158,6 +175,7 @@ mod tests {
     use core::sync::atomic::Ordering;
     use hv_core::exit::{Register, SysReg};
     use hv_core::ids::{DomId, VcpuId};
+    use hv_core::p2m::Kind;
 
     const IL: u64 = 1 << 25;
     const KERNEL: u64 = 5;
@@ -227,6 +245,29 @@ mod tests {
         guest.context.set_vbar_el1(0x8000);
         assert_eq!(guest.access(SysReg::new(3, 0, 15, 0, 0), true, 7), 7);
         assert_eq!((guest.context.pc(), guest.context.esr_el1()), (0x8200, 0x200_0000));
+    }
+
+    #[test]
+    fn a_set_way_operation_lets_interrupts_in_and_goes_on() {
+        let mut guest = Guest::new();
+        let block = guest.fixture.hv.frames.lock().alloc_for(DomId(1), 10, None).unwrap();
+        let at = Gfn::new(0x4_0000);
+        let hv = &guest.fixture.hv;
+        hv.map_frames(&guest.domain, at, block.first, block.count(), Kind::RamRw).unwrap();
+        hv.machine.interrupted.store(true, Ordering::Relaxed);
+        let clean = SysReg::new(1, 0, 7, 14, 2);
+        let mut times = 1;
+        guest.access(clean, false, 0);
+        while guest.context.pc() == 0 {
+            assert!(!guest.context.traps_memory_registers());
+            guest.access(clean, false, 0);
+            times += 1;
+        }
+        assert!((3..10).contains(&times), "{times} parts");
+        assert!(guest.context.traps_memory_registers());
+        // What a register is to be set to waits as well.
+        guest.access(SysReg::new(3, 0, 1, 0, 0), false, 5);
+        assert_eq!((guest.context.sctlr_el1(), guest.context.pc()), (0, 4));
     }
 
     #[test]
