@@ -3,13 +3,15 @@
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, Root};
 use crate::process::say;
 use crate::qemu;
 use crate::serial::Serial;
 
 /// How long Dom0 may take from power-on to its prompt.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
+/// The same with systemd, on a host that is busy with other things.
+const DEBIAN_BOOT_LIMIT: Duration = Duration::from_secs(1200);
 /// Characters typed before an answer is waited for: an input ring on the way may hold no more than 128.
 const TYPED_AT_ONCE: usize = 72;
 /// A shell function that joins lines to a command until an empty one, then runs it and tells its status.
@@ -32,7 +34,11 @@ impl Session {
     pub(crate) fn boot(machine: &Machine, name: &str) -> Result<Self> {
         say(&format!("booting Dom0 (transcript in target/logs/{name}.log)"));
         let mut serial = Serial::start(qemu::command(machine)?, name)?;
-        serial.expect(PROMPT, BOOT_LIMIT).context("Dom0 did not come up")?;
+        let limit = match machine.args.root {
+            Root::Small => BOOT_LIMIT,
+            Root::Debian | Root::Card => DEBIAN_BOOT_LIMIT,
+        };
+        serial.expect(PROMPT, limit).context("Dom0 did not come up")?;
         serial.send("dmesg -n 1; exec env PS1= dash\n")?;
         let mut session = Self { serial };
         session.greet(Duration::from_secs(60)).context("Dom0's shell does not answer")?;
