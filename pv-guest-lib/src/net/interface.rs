@@ -76,6 +76,7 @@ impl Interface {
     }
 
     /// Counts a frame that was received and is of no use.
+    #[cfg(feature = "smoltcp")]
     pub(super) fn count_in_vain(&mut self) {
         self.statistics.received_in_vain += 1;
     }

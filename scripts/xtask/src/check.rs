@@ -40,6 +40,13 @@ pub(crate) fn check() -> Count {
     one("documentation", &|| {
         run(cargo().args(["doc", "--quiet", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
     });
+    // Half of the library is there on the machine only.
+    one("documentation, guests", &|| {
+        let mut command = cargo();
+        command.args(["doc", "--quiet", "--no-deps", "--package", "pv-guest-lib"]);
+        command.args(["--all-features", "--target", BARE_METAL]);
+        run(command.env("RUSTDOCFLAGS", "-D warnings"))
+    });
     count
 }
 
