@@ -8,7 +8,7 @@ use crate::domain::vcpu::Vcpu;
 use crate::hypercall::Caller;
 use crate::lock::Lock;
 use crate::machine::{GuestSpace, Machine};
-use crate::state::{Host, Hypervisor, Processor};
+use crate::state::{Host, HostGic, Hypervisor, Processor};
 use alloc::sync::Arc;
 use hv_core::addr::{Gfn, GuestAddr, Mfn};
 use hv_core::frames::Frames;
@@ -51,6 +51,7 @@ impl Fixture {
             max_frame: RAM + RAM_FRAMES,
             ipa_bits: 40,
             spis: 32,
+            gic: HostGic::V3,
             serial_irq: None,
             timer_node_frequency: 0,
         };
@@ -104,7 +105,7 @@ impl Fixture {
             max_port: 1023,
             grants: Limits { frames: 4, maptrack_frames: 4 },
             handle: [0; 16],
-            layout: Layout {
+            layout: Layout::V3 {
                 distributor: GuestAddr::new(0x300_1000),
                 redistributors: [RedistributorRegion { base, vcpus: 128 }].into_iter().collect(),
             },

@@ -78,9 +78,11 @@ impl Hypervisor {
         for irq in work.irqs(work.deactivate) {
             machine.deactivate(irq);
         }
-        if let Some(vcpu) = domain.vcpu(work.route_to.0) {
-            for irq in work.irqs(work.route) {
-                machine.route_irq(irq, vcpu.last_on());
+        for route in work.route {
+            if let Some(vcpu) = domain.vcpu(route.to) {
+                for irq in work.irqs(route.irqs) {
+                    machine.route_irq(irq, vcpu.last_on());
+                }
             }
         }
         for irq in work.irqs(work.enable) {

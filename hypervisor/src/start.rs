@@ -9,7 +9,7 @@ use crate::lock::Lock;
 use crate::machine::{KICK, Machine};
 use crate::range_set::RangeSet;
 use crate::region::Region;
-use crate::state::{Host, Hypervisor, Processor};
+use crate::state::{Host, HostGic, Hypervisor, Processor};
 use crate::vcpu::Runner;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -44,7 +44,6 @@ enum StartError {
     NoSerialPort,
     SerialPort,
     Gic(GicError),
-    GicVersion,
     Modules(ModuleError),
     Dom0(Dom0Error),
 }
@@ -59,9 +58,6 @@ impl fmt::Display for StartError {
             Self::NoSerialPort => f.write_str("the device tree names no PL011 serial port"),
             Self::SerialPort => f.write_str("the serial port cannot be mapped"),
             Self::Gic(error) => write!(f, "the interrupt controller is unusable ({error:?})"),
-            Self::GicVersion => f.write_str(
-                "only a GICv3 is supported so far: on QEMU say -machine virt,gic-version=3",
-            ),
             Self::Modules(error) => error.fmt(f),
             Self::Dom0(error) => error.fmt(f),
         }
@@ -107,6 +103,7 @@ fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
             max_frame: tree.memory.last().map_or(0, |bank| bank.end() / PAGE_SIZE),
             ipa_bits: stage2::config().ipa_bits,
             spis: gic::interrupt_count().saturating_sub(32),
+            gic: host_gic(&tree),
             serial_irq,
             timer_node_frequency: tree.timer.clock_frequency.unwrap_or(0),
         },
@@ -258,13 +255,23 @@ pub(crate) fn give_frames(frames: &mut Frames, range: core::ops::Range<u64>) {
 }
 
 fn start_interrupts(tree: &HostTree) -> Result<(), StartError> {
-    let GicRegisters::V3 { gicd, gicr, .. } = &tree.gic.registers else {
-        return Err(StartError::GicVersion);
+    let found = match &tree.gic.registers {
+        GicRegisters::V2 { gicd, gicc, gich, .. } => gic::init_v2(gicd.base, gicc.base, gich.base),
+        GicRegisters::V3 { gicd, gicr, .. } => {
+            let regions: Vec<_> = gicr.iter().map(|region| (region.base, region.size)).collect();
+            gic::init_v3(gicd.base, &regions)
+        }
     };
-    let redistributors: Vec<_> = gicr.iter().map(|region| (region.base, region.size)).collect();
-    gic::init_v3(gicd.base, &redistributors).map_err(StartError::Gic)?;
+    found.map_err(StartError::Gic)?;
     start_own_interrupts();
     Ok(())
+}
+
+fn host_gic(tree: &HostTree) -> HostGic {
+    match &tree.gic.registers {
+        GicRegisters::V2 { gicv, .. } => HostGic::V2 { interface: gicv.base },
+        GicRegisters::V3 { .. } => HostGic::V3,
+    }
 }
 
 /// Turns on what every processor needs for itself.
@@ -287,9 +294,13 @@ fn greet(hv: &Hypervisor, tree: &HostTree) {
     hv.print(format_args!("Domus {version}, a hypervisor with Xen 4.20's interface"));
     hv.print(format_args!("command line: {}", hv.host.command_line));
     hv.print(format_args!(
-        "{} MiB of memory, {} processors, {} shared interrupts, {}-bit guest addresses",
+        "{} MiB of memory, {} processors, GICv{}, {} shared interrupts, {}-bit guest addresses",
         tree.memory_size() >> 20,
         hv.processors.len(),
+        match hv.host.gic {
+            HostGic::V2 { .. } => 2,
+            HostGic::V3 => 3,
+        },
         hv.host.spis,
         hv.host.ipa_bits,
     ));

@@ -28,6 +28,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::HashMap;
+use hv_core::addr::MachineAddr;
 use hv_core::frames::Frames;
 use hv_core::idregs::IdRegisters;
 use hv_core::ids::{CpuId, DomId, Irq, VcpuRef};
@@ -52,10 +53,24 @@ pub struct Host {
     pub ipa_bits: u8,
     /// Number of shared peripheral interrupts of the host's GIC.
     pub spis: u32,
+    /// Its interrupt controller: a guest's is of the same version.
+    pub gic: HostGic,
     /// The serial port's interrupt.
     pub serial_irq: Option<Irq>,
     /// `clock-frequency` of the host's timer node, in hertz; 0 if it has none.
     pub timer_node_frequency: u32,
+}
+
+/// The host's interrupt controller, as far as a guest's depends on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HostGic {
+    /// A GICv2; guests reach its virtual processor interface at this address.
+    V2 {
+        /// `GICV`.
+        interface: MachineAddr,
+    },
+    /// A GICv3; guests have its virtual processor interface in registers.
+    V3,
 }
 
 /// One physical processor, as others see it.

@@ -8,7 +8,7 @@ use crate::domain::{Domain, Settings};
 use crate::hypercall::{Arguments, Caller, Outcome, dispatch};
 use crate::lock::Lock;
 use crate::machine::{GuestSpace, Machine, Memory};
-use crate::state::{Host, Hypervisor, Processor};
+use crate::state::{Host, HostGic, Hypervisor, Processor};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
@@ -67,6 +67,7 @@ impl Testbed {
                 max_frame: RAM.number() + RAM_FRAMES,
                 ipa_bits: 40,
                 spis: 64,
+                gic: HostGic::V3,
                 serial_irq: None,
                 timer_node_frequency: 0,
             },
@@ -107,7 +108,7 @@ impl Testbed {
             max_port: if id == DomId::DOM0 { u32::MAX } else { 1023 },
             grants: Limits::default(),
             handle: [u8::try_from(id.0).unwrap(); 16],
-            layout: Layout { distributor: GuestAddr::new(0x0300_1000), redistributors },
+            layout: Layout::V3 { distributor: GuestAddr::new(0x0300_1000), redistributors },
             frame_limit: 1024,
         };
         let domain = self.hv.create_domain(request).unwrap();

@@ -56,9 +56,9 @@ mod machine {
     fn main(boot: BootInfo) -> ! {
         let uart = Pl011::new(MachineAddr::new(0x0900_0000)).expect("the port is mapped first");
         say!("{uart:?} {boot:x?} {:#x} Hz", timer::frequency());
-        memory(&boot);
+        let is_v3 = memory(&boot);
         heap();
-        interrupts();
+        interrupts(is_v3);
         processors();
         guest();
         say!("passed; now a stack overflow, which must be reported");
@@ -67,9 +67,12 @@ mod machine {
         semihosting::exit(2)
     }
 
-    fn memory(boot: &BootInfo) {
+    /// Tries memory; says whether QEMU was told to give the machine a GICv3.
+    fn memory(boot: &BootInfo) -> bool {
+        const GIC_V3: &[u8] = b"arm,gic-v3";
         let tree = direct_map::device_tree(boot.device_tree).expect("QEMU gives a device tree");
         say!("device tree of {} bytes", tree.bytes().len());
+        let is_v3 = tree.bytes().windows(GIC_V3.len()).any(|bytes| bytes == GIC_V3);
         assert_eq!(tree.bytes().get(..4), Some(&[0xd0, 0x0d, 0xfe, 0xed][..]));
         direct_map::map_ram(RAM, RAM_LEN).expect("there is 1 GiB");
         let again = BootRegion::claim(boot.device_tree, 1);
@@ -113,6 +116,7 @@ mod machine {
         assert_eq!(DirectMap.swap_u8(word, 7), 0xff);
         assert_eq!(DirectMap.load_u64(word), 0x0123_4567_89ab_cd07);
         DirectMap.clean_and_invalidate(FRAMES, 8192);
+        is_v3
     }
 
     fn heap() {
@@ -130,9 +134,16 @@ mod machine {
         fits
     }
 
-    fn interrupts() {
-        let regions = [(MachineAddr::new(0x080a_0000), 0x00f6_0000)];
-        gic::init_v3(MachineAddr::new(0x0800_0000), &regions).expect("virt has a GICv3");
+    fn interrupts(is_v3: bool) {
+        let at = MachineAddr::new;
+        let distributor = at(0x0800_0000);
+        if is_v3 {
+            let regions = [(at(0x080a_0000), 0x00f6_0000)];
+            gic::init_v3(distributor, &regions).expect("the tree says that it is there");
+        } else {
+            gic::init_v2(distributor, at(0x0801_0000), at(0x0803_0000))
+                .expect("the tree says that it is there");
+        }
         gic::init_this_cpu();
         say!("{} interrupts, {} list registers", gic::interrupt_count(), gic::ThisCpuLists.count());
         assert_eq!(gic::acknowledge(), None);

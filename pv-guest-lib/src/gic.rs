@@ -1,11 +1,12 @@
-//! The interrupt controller as a guest sees it: GICv3, with the processor's own registers, or GICv2.
+//! The interrupt controller as a guest sees it, a GICv2 or a GICv3: the settings that both have in common,
+//! handlers, and the processor's own part by version.
 
-mod v2;
+pub mod v2;
+pub mod v3;
 
 use crate::cpu::{self, MAX_CPUS};
 use crate::mmio::Mmio;
-use crate::{system_register, tree};
-use core::arch::asm;
+use crate::tree;
 use core::mem::transmute;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -14,14 +15,10 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 pub const FIRST_SHARED: u32 = 32;
 /// First number that is no interrupt.
 const FIRST_SPECIAL: u32 = 1020;
-/// Bytes of a redistributor: two frames.
-const REDISTRIBUTOR_SIZE: u64 = 0x2_0000;
-/// Offset of a redistributor's second frame, with the private interrupts.
-pub const PRIVATE_FRAME: u64 = 0x1_0000;
 /// Priority interrupts are given; the mask lets in what is below 0xf0.
 const PRIORITY: u8 = 0xa0;
 
-/// Registers of the distributor, and of a redistributor's second frame (GICv3 12.9, 12.11).
+/// Registers of the distributor, and of a GICv3 redistributor's second frame (IHI 0069 12.9, 12.11).
 pub mod register {
     /// `CTLR`
     pub const CTLR: u64 = 0;
@@ -29,10 +26,6 @@ pub mod register {
     pub const TYPER: u64 = 4;
     /// `GICD_IIDR`
     pub const IIDR: u64 = 8;
-    /// `GICR_TYPER`, 64 bits
-    pub const REDISTRIBUTOR_TYPER: u64 = 8;
-    /// `GICR_WAKER`
-    pub const WAKER: u64 = 0x14;
     /// `IGROUPR`
     pub const GROUP: u64 = 0x80;
     /// `ISENABLER`
@@ -51,19 +44,15 @@ pub mod register {
     pub const PRIORITY: u64 = 0x400;
     /// `ICFGR`
     pub const CONFIGURATION: u64 = 0xc00;
-    /// `GICD_IROUTER`, 64 bits each
-    pub const ROUTER: u64 = 0x6000;
-    /// `PIDR2`
-    pub const PIDR2: u64 = 0xffe8;
 }
 
 static HANDLERS: [AtomicPtr<()>; FIRST_SPECIAL as usize] =
     [const { AtomicPtr::new(null_mut()) }; FIRST_SPECIAL as usize];
 static TAKEN: [[AtomicU32; 32]; MAX_CPUS] = [const { [const { AtomicU32::new(0) }; 32] }; MAX_CPUS];
 
-/// Returns whether the controller is a GICv2.
-pub fn is_v2() -> bool {
-    tree::get().gic_version == 2
+/// Returns the version of the controller: 2 or 3.
+pub fn version() -> u32 {
+    tree::get().gic_version
 }
 
 /// Returns the distributor's registers.
@@ -73,21 +62,14 @@ pub fn distributor() -> Mmio {
     unsafe { Mmio::new(range.start, range.len) }
 }
 
-/// Returns the registers of processor `number`'s redistributor, both frames.
-pub fn redistributor(number: usize) -> Mmio {
-    let range = tree::get().gic.get(1).expect("the tree has redistributors");
-    let offset = number as u64 * REDISTRIBUTOR_SIZE;
-    assert!(offset < range.len, "no redistributor for vCPU {number}");
-    // SAFETY: the tree says that the redistributors are there, one after another; LPIs stay off.
-    unsafe { Mmio::new(range.start + offset, REDISTRIBUTOR_SIZE) }
-}
-
-/// Returns the registers that hold a bit of `interrupt`, for processor `number` if it is private.
-fn bank(number: usize, interrupt: u32) -> (Mmio, u64) {
-    if interrupt < FIRST_SHARED && !is_v2() {
-        (redistributor(number), PRIVATE_FRAME)
-    } else {
+/// Returns the registers of `interrupt`, for processor `number` if it is private, and where they start.
+///
+/// A GICv2 shows each processor its own private interrupts only.
+pub fn bank(number: usize, interrupt: u32) -> (Mmio, u64) {
+    if interrupt >= FIRST_SHARED || version() == 2 {
         (distributor(), 0)
+    } else {
+        (v3::redistributor(number), v3::PRIVATE_FRAME)
     }
 }
 
@@ -128,92 +110,58 @@ fn counter(number: usize, interrupt: u32) -> Option<&'static AtomicU32> {
 
 /// Takes the highest pending interrupt, which becomes active.
 pub fn acknowledge() -> Option<u32> {
-    if is_v2() {
-        return v2::acknowledge();
-    }
-    let interrupt = u32::try_from(system_register!("icc_iar1_el1")).unwrap_or(u32::MAX);
-    cpu::synchronize();
-    (interrupt < FIRST_SPECIAL).then_some(interrupt)
-}
-
-macro_rules! write_register {
-    ($name:literal, $value:expr) => {{
-        let value: u64 = $value;
-        // SAFETY: the register belongs to the interrupt interface; handlers expect what may come.
-        unsafe {
-            asm!(concat!("msr ", $name, ", {}"), "isb", in(reg) value, options(nostack))
-        };
-    }};
+    let taken = if version() == 2 { v2::acknowledge() } else { v3::acknowledge() };
+    (taken < FIRST_SPECIAL).then_some(taken)
 }
 
 /// Says that `interrupt` was dealt with.
 pub fn end(interrupt: u32) {
-    if is_v2() {
-        return v2::end(interrupt);
-    }
-    write_register!("icc_eoir1_el1", u64::from(interrupt));
+    if version() == 2 { v2::end(interrupt) } else { v3::end(interrupt) }
 }
 
 /// Sets the priority below which interrupts come; 0xf0 is usual, 0 lets none in.
 pub fn set_priority_mask(mask: u8) {
-    if is_v2() {
-        return v2::set_priority_mask(mask);
-    }
-    write_register!("icc_pmr_el1", u64::from(mask));
+    if version() == 2 { v2::set_priority_mask(mask) } else { v3::set_priority_mask(mask) }
 }
 
 /// Interrupts processor `target` with SGI `number`.
 pub fn send(target: usize, number: u32) {
-    if is_v2() {
-        return v2::send(target, number);
-    }
-    let affinity = crate::smp::affinity_of(target);
-    let value = (affinity >> 8 & 0xff) << 16 | u64::from(number & 15) << 24;
-    write_register!("icc_sgi1r_el1", value | 1 << (affinity & 0xf));
+    if version() == 2 { v2::send(target, number) } else { v3::send(target, number) }
 }
 
 /// Interrupts all other processors with SGI `number`.
 pub fn send_to_others(number: u32) {
-    if is_v2() {
-        return v2::send_to_others(number);
-    }
-    write_register!("icc_sgi1r_el1", u64::from(number & 15) << 24 | 1 << 40);
+    if version() == 2 { v2::send_to_others(number) } else { v3::send_to_others(number) }
+}
+
+/// Sends shared `interrupt` to processor `target`.
+pub fn route(interrupt: u32, target: usize) {
+    if version() == 2 { v2::route(interrupt, target) } else { v3::route(interrupt, target) }
 }
 
 /// Turns the distributor on; called once.
-pub(crate) fn init_distributor() {
-    const AFFINITY_ROUTING: u32 = 1 << 4;
-    const ENABLE_GROUP_1: u32 = 1 << 1;
-    if is_v2() {
-        return v2::init_distributor();
-    }
-    distributor().write32(register::CTLR, AFFINITY_ROUTING | ENABLE_GROUP_1);
+pub fn init_distributor() {
+    let on = if version() == 2 { v2::DISTRIBUTOR_ON } else { v3::DISTRIBUTOR_ON };
+    distributor().write32(register::CTLR, on);
 }
 
 /// Gets this processor's part ready: SGIs come, other private interrupts wait to be enabled.
 pub(crate) fn init_this_cpu() {
-    const SLEEP: u32 = 1 << 1;
-    const ASLEEP: u32 = 1 << 2;
-    if is_v2() {
-        return v2::init_this_cpu();
+    if version() == 3 {
+        v3::wake(cpu::number());
     }
-    let registers = redistributor(cpu::number());
-    let waker = registers.read32(register::WAKER);
-    registers.write32(register::WAKER, waker & !SLEEP);
-    while registers.read32(register::WAKER) & ASLEEP != 0 {
-        cpu::relax();
-    }
-    registers.write32(PRIVATE_FRAME + register::GROUP, u32::MAX);
+    let (registers, start) = bank(cpu::number(), 0);
     for interrupt in 0..32 {
-        registers.write8(PRIVATE_FRAME + register::PRIORITY + interrupt, PRIORITY);
+        registers.write8(start + register::PRIORITY + interrupt, PRIORITY);
     }
-    registers.write32(PRIVATE_FRAME + register::CLEAR_ENABLE, u32::MAX);
-    registers.write32(PRIVATE_FRAME + register::SET_ENABLE, 0xffff);
-    write_register!("icc_sre_el1", 7);
-    write_register!("icc_ctlr_el1", 0);
-    write_register!("icc_bpr1_el1", 0);
+    registers.write32(start + register::CLEAR_ENABLE, u32::MAX);
+    registers.write32(start + register::SET_ENABLE, 0xffff);
+    if version() == 2 {
+        v2::turn_on()
+    } else {
+        v3::turn_on()
+    }
     set_priority_mask(0xf0);
-    write_register!("icc_igrpen1_el1", 1);
 }
 
 /// Calls the handlers of what is pending.

@@ -14,7 +14,7 @@ use hypercall_abi::hvm::{
     HVM_PARAM_CALLBACK_TYPE_SHIFT,
 };
 use uuid::Uuid;
-use xen_sys::domctl::{CreateDomain, Created, SchedParams};
+use xen_sys::domctl::{CreateDomain, Created, GicVersion, SchedParams};
 use xen_sys::hvm::Param;
 use xen_sys::{DomId, Errno, Gfn, GrantRef, Port, Xen};
 use xenstore::client::{Client, Store};
@@ -110,6 +110,9 @@ pub fn check(xen: &impl Xen, store: &Client, config: &DomainConfig) -> Result<()
     Ok(())
 }
 
+/// What a GICv2 can serve.
+const GIC_V2_VCPUS: u32 = 8;
+
 /// Builds a domain with its devices, and leaves it paused. `text` is what it is made anew from.
 ///
 /// It counts as unfinished, and is removed when that is found out, until [`finish`] is called.
@@ -126,7 +129,7 @@ pub fn create(
     let uuid = config.uuid.unwrap_or_else(Uuid::new_v4);
     let pool = config.pool.as_deref().map(|pool| cpupool::find(xen, store, pool)).transpose()?;
     files.unfinished().begin(uuid)?;
-    let answer = xen.create_domain(&CreateDomain {
+    let wanted = CreateDomain {
         domain: None,
         handle: *uuid.as_bytes(),
         max_vcpus: config.max_vcpus,
@@ -136,12 +139,12 @@ pub fn create(
         vpmu: config.vpmu,
         gic_version: config.gic_version,
         spis: u32::from(config.vuart),
-    });
-    let created = match answer {
+    };
+    let created = match xen.create_domain(&wanted) {
         Ok(created) => created,
         Err(error) => {
             files.unfinished().end(uuid)?;
-            return Err(error.into());
+            return Err(explain(error, &wanted));
         }
     };
     let pool = pool.map(|pool| pool.id).filter(|pool| *pool != 0);
@@ -161,6 +164,23 @@ pub fn create(
 /// Says that a built domain is complete: whoever watches it has been told, and it may run.
 pub fn finish(files: &Userdata, built: Built) -> Result<()> {
     files.unfinished().end(built.uuid)
+}
+
+/// Says what a refusal to create a domain was about, where its number tells.
+fn explain(error: xen_sys::Error, wanted: &CreateDomain) -> Error {
+    if error.is(Errno::NODEV)
+        && let Some(version) = wanted.gic_version
+    {
+        return Error::NoSuchGic { version };
+    }
+    // Whatever else may be wrong was checked in the configuration.
+    if error.is(Errno::INVAL)
+        && wanted.max_vcpus > GIC_V2_VCPUS
+        && wanted.gic_version != Some(GicVersion::V3)
+    {
+        return Error::TooManyVcpus { wanted: wanted.max_vcpus, most: GIC_V2_VCPUS };
+    }
+    error.into()
 }
 
 struct Builder<'a, X> {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use xen_sys::DomId;
+use xen_sys::domctl::GicVersion;
 
 /// Result of what the toolstack does.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -55,6 +56,25 @@ pub enum Error {
         needed_mib: u64,
         /// What is free.
         free_mib: u64,
+    },
+    /// The host cannot give a guest the interrupt controller it asks for.
+    #[error(
+        "gic_version = \"{version}\": this host has an interrupt controller of the other version, and guests have \
+         the host's; leave gic_version out"
+    )]
+    NoSuchGic {
+        /// The version asked for.
+        version: GicVersion,
+    },
+    /// The host's interrupt controller does not serve so many vCPUs.
+    #[error(
+        "vcpus = {wanted}: this host has a GICv2, with which a domain has at most {most} vCPUs"
+    )]
+    TooManyVcpus {
+        /// vCPUs asked for.
+        wanted: u32,
+        /// vCPUs there may be.
+        most: u32,
     },
     /// A CPU list means no CPU that the host has.
     #[error("cpus = \"{list}\" names no CPU of this host, which has CPUs 0 to {last}")]

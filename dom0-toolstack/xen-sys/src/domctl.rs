@@ -1,6 +1,7 @@
 //! Operations on one domain (`public/domctl.h`, interface version 0x17).
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use hypercall_abi::arch_arm::{
     ArchDomainconfig, PSR_GUEST64_INIT, SCTLR_GUEST_INIT, VGCF_ONLINE, VcpuGuestContext,
@@ -45,6 +46,15 @@ pub enum GicVersion {
     V2,
     /// GICv3.
     V3,
+}
+
+impl fmt::Display for GicVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V2 => "v2",
+            Self::V3 => "v3",
+        })
+    }
 }
 
 /// What the hypervisor made of a [`CreateDomain`].

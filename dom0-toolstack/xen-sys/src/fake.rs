@@ -40,6 +40,7 @@ struct State {
     total_pages: u64,
     free_pages: u64,
     last_domain: u16,
+    gic: GicVersion,
     domains: BTreeMap<DomId, FakeDomain>,
     pools: BTreeMap<u32, FakePool>,
     rate_limit: u32,
@@ -85,6 +86,7 @@ impl FakeXen {
                 total_pages: pages,
                 free_pages: pages,
                 last_domain: 0,
+                gic: GicVersion::V3,
                 domains: BTreeMap::new(),
                 pools: [(0, FakePool { scheduler: 6, cpus: (0..cpus).collect() })].into(),
                 rate_limit: 1000,
@@ -102,6 +104,11 @@ impl FakeXen {
     /// Has nothing from now on that Xen does not have.
     pub fn be_plain_xen(&self) {
         self.state().plain_xen = true;
+    }
+
+    /// Makes the host one with an interrupt controller of this version; it has a GICv3 at first.
+    pub fn set_gic(&self, version: GicVersion) {
+        self.state().gic = version;
     }
 
     /// Lets a domain shut down.
@@ -181,6 +188,13 @@ impl Domctl for FakeXen {
         if state.domains.contains_key(&domain) {
             return Err(Error::Domain { call: CALL, domain, errno: Errno::EXIST });
         }
+        let gic = state.gic;
+        if wanted.gic_version.is_some_and(|version| version != gic) {
+            return Err(Error::Call { call: CALL, errno: Errno::NODEV });
+        }
+        if gic == GicVersion::V2 && wanted.max_vcpus > 8 {
+            return Err(Error::Call { call: CALL, errno: Errno::INVAL });
+        }
         state.last_domain = domain.0;
         let made = FakeDomain {
             pool: 0,
@@ -200,8 +214,7 @@ impl Domctl for FakeXen {
             handle: wanted.handle,
         };
         state.domains.insert(domain, made);
-        let gic_version = wanted.gic_version.unwrap_or(GicVersion::V3);
-        Ok(Created { domain, gic_version, clock_frequency: None })
+        Ok(Created { domain, gic_version: gic, clock_frequency: None })
     }
 
     fn destroy_domain(&self, domain: DomId) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The virtual interrupt controller of a domain.
+//! The virtual interrupt controller of a domain: a GICv2 or a GICv3.
 //!
 //! It holds the true state of every interrupt (pending, active, enabled, priority, trigger, target) and
 //! decides which of them go in a vCPU's list registers. `hv-arch` owns those registers behind
@@ -10,7 +10,7 @@
 //!   off. In between the list registers stay as they are, also while the processor idles.
 //! - [`Vgic::fill`] before each entry to the guest; with nothing new it looks at three words.
 //! - After a physical maintenance interrupt nothing but that `fill`.
-//! - A physical interrupt of a guest: priority drop (`ICC_EOIR1_EL1`, with `EOImode` = 1), *no*
+//! - A physical interrupt of a guest: priority drop (`ICC_EOIR1_EL1` or `GICC_EOIR`, `EOImode` = 1), *no*
 //!   deactivation, then [`Vgic::inject_hardware`]. The guest's own end of interrupt deactivates it, through
 //!   the list register's HW bit.
 //! - The virtual timer is such an interrupt, PPI 27, so that an expiry costs no access to the timer and no
@@ -19,7 +19,7 @@
 //!
 //! # What is not kept
 //!
-//! All interrupts are group 1. Pending state that arises while an interrupt is in another vCPU's list
+//! All interrupts are of one group. Pending state that arises while an interrupt is in another vCPU's list
 //! registers is merged when that vCPU next comes back, which the [`Kick`] sees to.
 
 mod dist;
@@ -28,20 +28,21 @@ mod hardware;
 mod interface;
 mod interrupt;
 mod kick;
+mod layout;
 mod list_register;
 mod redist;
+mod v2;
 mod v3;
 
 pub use dist::{MmioRead, Work};
 pub use fill::{Filled, PhysicalPpis, Source, Unloaded};
-pub use hardware::{HardwareWork, VcpuTarget};
+pub use hardware::{HardwareWork, Route};
 pub use kick::{Kick, VcpuSet};
+pub use layout::{INTERFACE_SIZE, Layout, Location, MAX_VCPUS_V2, RedistributorRegion};
 #[cfg(any(test, feature = "fakes"))]
 pub use list_register::FakeListRegisters;
 pub use list_register::{ListRegister, ListRegisters, MAX_LIST_REGISTERS, Maintenance};
-pub use v3::{
-    Layout, Location, RedistributorRegion, SgiRequest, SgiTargets, affinity, vcpu_with_affinity,
-};
+pub use v3::{SgiRequest, SgiTargets, affinity, vcpu_with_affinity};
 
 use crate::ids::{Irq, VcpuId};
 use alloc::vec::Vec;
@@ -82,6 +83,8 @@ pub struct Vgic {
     interfaces: Vec<Interface>,
     /// `GICD_CTLR`.
     control: u32,
+    /// The bit of it that lets a guest's interrupts through.
+    switch: u32,
     /// Counts the moments at which list registers were taken back or asked for.
     clock: u64,
     layout: Layout,
@@ -90,7 +93,7 @@ pub struct Vgic {
 impl Vgic {
     /// Creates a controller as reset leaves it.
     pub fn new(config: VgicConfig) -> Self {
-        let vcpus = config.vcpus.clamp(1, MAX_VCPUS);
+        let vcpus = config.vcpus.clamp(1, config.layout.max_vcpus());
         let banks = config.spis.div_ceil(BANK).min(31);
         let private = |vcpu| {
             let mut bank = Bank::new(VcpuId(vcpu));
@@ -102,6 +105,10 @@ impl Vgic {
             shared: (0..banks).map(|_| Bank::new(VcpuId(0))).collect(),
             interfaces: (0..vcpus).map(|_| Interface::new()).collect(),
             control: 0,
+            switch: match config.layout {
+                Layout::V2 { .. } => v2::ENABLE,
+                Layout::V3 { .. } => v3::ENABLE_GROUP_1,
+            },
             clock: 1,
             layout: config.layout,
         }
@@ -159,26 +166,34 @@ impl Vgic {
         withdrawn.and(self.requeue(vcpu, bank, bit.trailing_zeros()))
     }
 
-    /// Sends a software-generated interrupt, as `vcpu` asked with a write to `ICC_SGI1R_EL1`.
+    /// Sends a software-generated interrupt, as vCPU `from` asked with a write to `ICC_SGI1R_EL1` or
+    /// `GICD_SGIR`.
     pub fn send_sgi(&mut self, from: VcpuId, request: SgiRequest) -> Kick {
         let mut kick = Kick::Nobody;
         match request.targets {
             // Nearly always it is for one.
             SgiTargets::List { base, mask } if mask.is_power_of_two() => {
-                return self.inject(VcpuId(base + mask.trailing_zeros()), request.irq);
+                return self.send(from, VcpuId(base + mask.trailing_zeros()), request.irq);
             }
             SgiTargets::List { base, mask } => {
                 for bit in bits(u32::from(mask)) {
-                    kick = kick.and(self.inject(VcpuId(base + bit), request.irq));
+                    kick = kick.and(self.send(from, VcpuId(base + bit), request.irq));
                 }
             }
             SgiTargets::Others => {
                 for vcpu in (0..self.vcpus()).map(VcpuId).filter(|vcpu| *vcpu != from) {
-                    kick = kick.and(self.inject(vcpu, request.irq));
+                    kick = kick.and(self.send(from, vcpu, request.irq));
                 }
             }
         }
         kick
+    }
+
+    fn send(&mut self, from: VcpuId, to: VcpuId, irq: Irq) -> Kick {
+        match self.layout {
+            Layout::V2 { .. } => self.inject_from(from, to, irq),
+            Layout::V3 { .. } => self.inject(to, irq),
+        }
     }
 
     /// Makes `irq` stand for the physical interrupt of the same number: for a PPI, on every vCPU.
@@ -197,8 +212,12 @@ impl Vgic {
         HardwareWork {
             base: irq.intid() & !(BANK - 1),
             enable: state.enabled & bit,
-            route: bit,
-            route_to: VcpuTarget(state.target(bit.trailing_zeros())),
+            route: [
+                Route { irqs: bit, to: state.target(bit.trailing_zeros()) },
+                Route::NONE,
+                Route::NONE,
+                Route::NONE,
+            ],
             ..HardwareWork::NOTHING
         }
     }
@@ -240,7 +259,7 @@ impl Vgic {
     }
 
     fn gate(&self) -> u32 {
-        if self.control & dist::ENABLE_GROUP_1 != 0 { u32::MAX } else { 0 }
+        if self.control & self.switch != 0 { u32::MAX } else { 0 }
     }
 
     fn bank(&self, vcpu: VcpuId, bank: usize) -> Option<&Bank> {
@@ -368,7 +387,7 @@ mod tests {
 
     impl Guest {
         fn new() -> Self {
-            let layout = Layout {
+            let layout = Layout::V3 {
                 distributor: GuestAddr::new(DIST),
                 redistributors: [RedistributorRegion { base: GuestAddr::new(REDIST), vcpus: 128 }]
                     .into_iter()
@@ -496,7 +515,7 @@ mod tests {
     fn the_guests_end_deactivates_a_physical_interrupt() {
         let mut guest = Guest::new();
         let work = guest.vgic.assign_hardware(spi(2));
-        assert_eq!((work.base, work.route, work.enable), (32, 1 << 2, 0));
+        assert_eq!((work.base, work.route[0].irqs, work.enable), (32, 1 << 2, 0));
         assert_eq!(guest.work(V0, DIST + 0x104, 1 << 2).hardware.enable, 1 << 2);
         let kick = Kick::Vcpu(V0);
         assert_eq!(guest.vgic.inject_hardware(V0, spi(2)), Injected::Pending(kick));

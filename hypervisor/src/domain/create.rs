@@ -2,24 +2,26 @@
 //!
 //! Dom0 and every guest are made here; what differs is in the [`Request`].
 
+use crate::domain::memory::Tables;
 use crate::domain::vcpu::Vcpu;
 use crate::domain::{Domain, PARAMETERS, Settings};
 use crate::lock::Lock;
 use crate::machine::VcpuContext;
 use crate::room::NoRoom;
-use crate::state::Hypervisor;
+use crate::state::{HostGic, Hypervisor};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU32;
+use hv_core::addr::{Gfn, GuestAddr, PAGE_SIZE};
 use hv_core::evtchn::PortTable;
 use hv_core::frames::FramesError;
 use hv_core::grant::{GrantTable, Limits};
 use hv_core::ids::{DomId, Irq, VcpuId, VcpuRef};
 use hv_core::lifecycle::{Dying, Lifecycle};
 use hv_core::memory::FrameMemory;
-use hv_core::p2m::{P2m, P2mConfig, P2mError};
+use hv_core::p2m::{Kind, P2m, P2mConfig, P2mError};
 use hv_core::sched::Hold;
-use hv_core::vgic::{self, Layout, Vgic, VgicConfig};
+use hv_core::vgic::{self, INTERFACE_SIZE, Layout, Vgic, VgicConfig};
 use hypercall_abi::errno::Errno;
 use spin::Once;
 
@@ -101,12 +103,20 @@ impl Hypervisor {
             return Err(CreateError::Exists);
         }
         self.has_room(room_for(request.settings.max_vcpus))?;
+        let interface = match request.layout {
+            Layout::V2 { interface, .. } => Some(interface),
+            Layout::V3 { .. } => None,
+        };
         self.frames.lock().open(id, request.frame_limit);
         let made = self.make_domain(request);
         if made.is_err() {
             self.frames.lock().close(id);
         }
         let domain = Arc::new(made?);
+        if let Err(error) = self.map_interface(&domain, interface) {
+            self.unmake(&domain);
+            return Err(error);
+        }
         let mut domains = self.domains.lock();
         if domains.contains_key(&id) {
             // Only two requests for one number at once lead here: control operations are serialised.
@@ -160,6 +170,31 @@ impl Hypervisor {
             last_vcpu: self.processors.iter().map(|_| AtomicU32::new(NOBODY)).collect(),
             settings,
         })
+    }
+
+    /// Shows the domain the virtual processor interface of a GICv2, if it is to see one at `interface`.
+    fn map_interface(
+        &self,
+        domain: &Domain,
+        interface: Option<GuestAddr>,
+    ) -> Result<(), CreateError> {
+        let (Some(seen), HostGic::V2 { interface: real }) = (interface, self.host.gic) else {
+            return Ok(());
+        };
+        let (first, count) = (Gfn::new(seen.raw() / PAGE_SIZE), INTERFACE_SIZE / PAGE_SIZE);
+        Ok(self.map_frames(domain, first, real.frame(), count, Kind::Device)?)
+    }
+
+    /// Takes back what a domain has that nobody knows of yet.
+    fn unmake(&self, domain: &Domain) {
+        let mut tables = Tables(&self.frames);
+        let mut p2m = domain.p2m.lock();
+        // Nothing in it holds a frame: only devices are mapped so far.
+        while !p2m.teardown(self.machine.memory(), &mut tables, u32::MAX, |_| {}) {}
+        p2m.close(&mut tables);
+        let mut frames = self.frames.lock();
+        let _: hv_core::frames::Put = frames.put(domain.shared_info.frame());
+        frames.close(domain.id);
     }
 
     /// Makes the domain's `count` virtual processors, all switched off.

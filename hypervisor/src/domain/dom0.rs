@@ -26,7 +26,7 @@ use hv_core::memory::FrameMemory;
 use hv_core::p2m::{Kind, P2mError};
 use hv_core::sched::Hold;
 use hv_core::sched::affinity::CpuSet;
-use hv_core::vgic::{Layout, RedistributorRegion};
+use hv_core::vgic::{self, Layout, RedistributorRegion};
 use hypercall_abi::hvm;
 
 /// Ports of a domain with the FIFO event ABI (`EVTCHN_FIFO_NR_CHANNELS`).
@@ -65,7 +65,7 @@ impl fmt::Display for Dom0Error {
             Self::Layout(error) => error.fmt(f),
             Self::Tree(error) => error.fmt(f),
             Self::TreeSize(size) => write!(f, "Dom0's device tree of {size} bytes is too large"),
-            Self::Gic => f.write_str("Dom0 needs a GICv3"),
+            Self::Gic => f.write_str("the interrupt controller has too many redistributors"),
             Self::Create(error) => write!(f, "Dom0 cannot be created ({error:?})"),
             Self::Frames(error) => write!(f, "Dom0's memory cannot be taken ({error:?})"),
             Self::Map(error) => write!(f, "Dom0's memory cannot be mapped ({error:?})"),
@@ -171,14 +171,40 @@ fn limits(options: &Options) -> Limits {
 fn vcpu_count(hv: &Hypervisor, tree: &HostTree) -> u32 {
     let online = hv.scheduler.lock().online().iter().count();
     let most = match &tree.gic.registers {
-        GicRegisters::V2 { .. } => 8,
+        GicRegisters::V2 { .. } => vgic::MAX_VCPUS_V2,
         GicRegisters::V3 { gicr, .. } => {
-            gicr.iter().map(|region| region.size / REDISTRIBUTOR).sum()
+            let most = gicr.iter().map(|region| region.size / REDISTRIBUTOR).sum::<u64>();
+            u32::try_from(most).unwrap_or(u32::MAX)
         }
     };
     let wanted = hv.host.options.dom0_max_vcpus;
     let wanted = wanted.unwrap_or_else(|| u32::try_from(online).unwrap_or(1)).max(1);
-    wanted.min(u32::try_from(most).unwrap_or(u32::MAX))
+    if wanted > most {
+        hv.print(format_args!(
+            "Dom0 gets {most} virtual processors, not {wanted}: its interrupt controller serves no more"
+        ));
+    }
+    wanted.min(most)
+}
+
+/// Returns where Dom0 sees its interrupt controller: where the host's is.
+fn gic_layout(tree: &HostTree) -> Result<Layout, Dom0Error> {
+    match &tree.gic.registers {
+        GicRegisters::V2 { gicd, gicc, .. } => Ok(Layout::V2 {
+            distributor: GuestAddr::new(gicd.base.raw()),
+            interface: GuestAddr::new(gicc.base.raw()),
+        }),
+        GicRegisters::V3 { gicd, gicr, .. } => {
+            let mut redistributors = ArrayVec::new();
+            for region in gicr {
+                let vcpus = u32::try_from(region.size / REDISTRIBUTOR).unwrap_or(u32::MAX);
+                let base = GuestAddr::new(region.base.raw());
+                let region = RedistributorRegion { base, vcpus };
+                redistributors.try_push(region).map_err(|_| Dom0Error::Gic)?;
+            }
+            Ok(Layout::V3 { distributor: GuestAddr::new(gicd.base.raw()), redistributors })
+        }
+    }
 }
 
 fn request(
@@ -188,15 +214,6 @@ fn request(
     vcpus: u32,
     grants: Limits,
 ) -> Result<Request, Dom0Error> {
-    let GicRegisters::V3 { gicd, gicr, .. } = &tree.gic.registers else {
-        return Err(Dom0Error::Gic);
-    };
-    let mut redistributors = ArrayVec::new();
-    for region in gicr {
-        let vcpus = u32::try_from(region.size / REDISTRIBUTOR).unwrap_or(u32::MAX);
-        let base = GuestAddr::new(region.base.raw());
-        redistributors.try_push(RedistributorRegion { base, vcpus }).map_err(|_| Dom0Error::Gic)?;
-    }
     Ok(Request {
         id: DomId::DOM0,
         settings: Settings {
@@ -213,7 +230,7 @@ fn request(
         max_port: LAST_PORT,
         grants,
         handle: [0; 16],
-        layout: Layout { distributor: GuestAddr::new(gicd.base.raw()), redistributors },
+        layout: gic_layout(tree)?,
         frame_limit: layout.banks.iter().map(|bank| bank.size / PAGE_SIZE).sum(),
     })
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::compile::{self, Built};
 use crate::dom0::Session;
-use crate::machine::{Hypervisor, Machine, MachineArgs, Tools};
+use crate::machine::{Gic, Hypervisor, Machine, MachineArgs, Tools};
 use crate::process::{dist, say};
 use crate::qemu;
 use crate::serial::Serial;
@@ -50,13 +50,13 @@ pub(crate) enum Table {
 }
 
 /// Measures both and prints the tables, all of them if none is named.
-pub(crate) fn bench(tables: &[Table]) -> Result<()> {
+pub(crate) fn bench(gic: Gic, tables: &[Table]) -> Result<()> {
     let wanted = |table| tables.is_empty() || tables.contains(&table);
     if wanted(Table::Operations) {
-        operations::bench()?;
+        operations::bench(gic)?;
     }
     if wanted(Table::System) {
-        system()?;
+        system(gic)?;
     }
     if wanted(Table::Tools) {
         tools::bench()?;
@@ -67,10 +67,10 @@ pub(crate) fn bench(tables: &[Table]) -> Result<()> {
     Ok(())
 }
 
-fn system() -> Result<()> {
+fn system(gic: Gic) -> Result<()> {
     let kernel = kernel("first-instruction")?;
-    let ours = measure(Hypervisor::Domus, Tools::Domus, &kernel).context("Domus")?;
-    let xen = measure(Hypervisor::Xen, Tools::Debian, &kernel).context("Debian's Xen")?;
+    let ours = measure(gic, Hypervisor::Domus, Tools::Domus, &kernel).context("Domus")?;
+    let xen = measure(gic, Hypervisor::Xen, Tools::Debian, &kernel).context("Debian's Xen")?;
     head();
     row("reset to Dom0's first instruction, instr.", ours.first_instruction, xen.first_instruction);
     row("reset to Dom0 up, instr.", ours.dom0_up, xen.dom0_up);
@@ -90,11 +90,12 @@ fn row(what: &str, ours: u64, xen: u64) {
     println!("{what:<46} {ours:>14} {xen:>14} {:>3}.{:03}", thousandths / 1000, thousandths % 1000);
 }
 
-fn measure(hypervisor: Hypervisor, tools: Tools, kernel: &Path) -> Result<Measured> {
-    let args = MachineArgs { hypervisor, tools, cpus: 1, icount: true, ..MachineArgs::default() };
+fn measure(gic: Gic, hypervisor: Hypervisor, tools: Tools, kernel: &Path) -> Result<Measured> {
+    let shape = MachineArgs { gic, cpus: 1, icount: true, ..MachineArgs::default() };
+    let args = MachineArgs { hypervisor, tools, ..shape };
     let machine = args.prepare()?;
     let first_instruction = first_instruction(&machine, kernel)?;
-    let name = format!("bench-{hypervisor:?}").to_lowercase();
+    let name = format!("bench-{hypervisor:?}-gic{gic}").to_lowercase();
     let mut session = Session::boot(&machine, &name)?;
     let up = number(&mut session, "cat /run/domus-up")?;
     let create = create(&mut session)?;
@@ -108,7 +109,8 @@ fn measure(hypervisor: Hypervisor, tools: Tools, kernel: &Path) -> Result<Measur
 fn first_instruction(machine: &Machine, kernel: &Path) -> Result<u64> {
     say("booting to Dom0's first instruction");
     let mut command = Command::new("qemu-system-aarch64");
-    qemu::board(&mut command, &machine.args.cpu, machine.args.cpus, machine.args.memory);
+    let shape = &machine.args;
+    qemu::board(&mut command, shape.gic, &shape.cpu, shape.cpus, shape.memory)?;
     command.args(["-icount", "shift=0,sleep=off", "-nic", "none"]);
     command.arg("-kernel").arg(&machine.hypervisor);
     command.args(["-append", &machine.args.hypervisor_line()]);

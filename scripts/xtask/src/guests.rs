@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::compile::{self, Built};
 use crate::image;
-use crate::machine::{Hypervisor, MachineArgs, USUAL_CPU};
+use crate::machine::{Gic, Hypervisor, MachineArgs, USUAL_CPU};
 use crate::process::dist;
 use crate::qemu;
 use crate::serial::Serial;
@@ -49,16 +49,18 @@ enum Place {
 }
 
 /// Runs all guests, or those whose names contain one of `names`.
-pub(crate) fn play(hypervisor: Hypervisor, names: &[String]) -> Result<Count> {
+pub(crate) fn play(hypervisor: Hypervisor, gic: Gic, names: &[String]) -> Result<Count> {
     let mut count = Count::default();
     for guest in all(hypervisor)? {
         if names.is_empty() || names.iter().any(|name| guest.name.contains(name.as_str())) {
             let began = Instant::now();
-            let result = play_one(&guest, hypervisor);
+            let result = play_one(&guest, hypervisor, gic);
             let Guest { name, cpus, vcpus, .. } = &guest;
             let on = match guest.place {
-                Place::Bare(_) => format!("guest {name} on {cpus} CPU"),
-                Place::Dom0 { .. } => format!("guest {name} with {vcpus} vCPU on {cpus} CPU"),
+                Place::Bare(_) => format!("guest {name} on {cpus} CPU, GICv{gic}"),
+                Place::Dom0 { .. } => {
+                    format!("guest {name} with {vcpus} vCPU on {cpus} CPU, GICv{gic}")
+                }
             };
             count.note(&on, began, &result);
         }
@@ -76,7 +78,7 @@ fn all(hypervisor: Hypervisor) -> Result<Vec<Guest>> {
                     guests.push(Guest { name: kernel.name.clone(), cpus, vcpus: 0, place });
                 }
             }
-            compile::hypervisor()?
+            compile::hypervisor(compile::Platform::QemuVirt)?
         }
         Hypervisor::Xen => image::base(&[])?.xen,
     };
@@ -110,9 +112,9 @@ fn raw(elf: &Path) -> Result<Kernel> {
     Ok(Kernel { name, image })
 }
 
-fn play_one(guest: &Guest, hypervisor: Hypervisor) -> Result<()> {
+fn play_one(guest: &Guest, hypervisor: Hypervisor, gic: Gic) -> Result<()> {
     let mut command = Command::new("qemu-system-aarch64");
-    qemu::board(&mut command, USUAL_CPU, guest.cpus, 1024);
+    qemu::board(&mut command, gic, USUAL_CPU, guest.cpus, 1024)?;
     command.args(["-nic", "none", "-semihosting-config", "enable=on,target=native"]);
     match &guest.place {
         Place::Bare(image) => {
@@ -135,7 +137,7 @@ fn play_one(guest: &Guest, hypervisor: Hypervisor) -> Result<()> {
             qemu::boot_kernel(&mut command, kernel, &args.dom0_line());
         }
     }
-    let transcript = format!("guest-{}-{}-{}", guest.name, guest.cpus, guest.vcpus);
+    let transcript = format!("guest-{}-{}-{}-gic{gic}", guest.name, guest.cpus, guest.vcpus);
     let mut serial = Serial::start(command, &transcript)?;
     let status = serial.end(LIMIT)?;
     if !status.success() {

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use crate::{compile, image};
 
@@ -47,6 +49,44 @@ pub(crate) enum Root {
     Card,
 }
 
+/// Which version of interrupt controller the machine has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Gic {
+    V2,
+    V3,
+}
+
+impl Gic {
+    /// Returns the most processors such a machine may have.
+    pub(crate) fn most_cpus(self) -> u32 {
+        match self {
+            Self::V2 => 8,
+            Self::V3 => 512,
+        }
+    }
+}
+
+impl FromStr for Gic {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "2" => Ok(Self::V2),
+            "3" => Ok(Self::V3),
+            _ => Err(format!("{text} is no version of the interrupt controller: 2 or 3")),
+        }
+    }
+}
+
+impl fmt::Display for Gic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V2 => "2",
+            Self::V3 => "3",
+        })
+    }
+}
+
 /// The machine's shape.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct MachineArgs {
@@ -62,6 +102,9 @@ pub(crate) struct MachineArgs {
     /// What Dom0's root file system is
     #[arg(long, value_enum, default_value = "small")]
     pub(crate) root: Root,
+    /// Version of the interrupt controller: 2 or 3
+    #[arg(long, default_value_t = Gic::V3)]
+    pub(crate) gic: Gic,
     /// Physical CPUs
     #[arg(long, default_value_t = 2)]
     pub(crate) cpus: u32,
@@ -108,6 +151,7 @@ impl Default for MachineArgs {
             tools: Tools::Domus,
             boot: Boot::Modules,
             root: Root::Small,
+            gic: Gic::V3,
             cpus: 2,
             cpu: String::from(USUAL_CPU),
             memory: 2048,
@@ -155,6 +199,10 @@ impl MachineArgs {
                 value.clone_into(&mut self.cpu);
                 return Ok(());
             }
+            "gic" => {
+                self.gic = value.parse().map_err(anyhow::Error::msg)?;
+                return Ok(());
+            }
             _ => {}
         }
         let number = || value.parse::<u32>().with_context(|| format!("{name}: not a number"));
@@ -164,7 +212,7 @@ impl MachineArgs {
             "memory" => self.memory = number()?,
             "dom0_memory" => self.dom0_memory = number()?,
             _ => bail!(
-                "unknown property {name}: append, boot, cpu, cpus, dom0_append, dom0_memory, extra, memory, root, tools or vcpus"
+                "unknown property {name}: append, boot, cpu, cpus, dom0_append, dom0_memory, extra, gic, memory, root, tools or vcpus"
             ),
         }
         Ok(())
@@ -177,7 +225,7 @@ impl MachineArgs {
             Tools::Debian => image::dom0(false, &self.extra)?,
         };
         let hypervisor = match self.hypervisor {
-            Hypervisor::Domus => compile::hypervisor()?,
+            Hypervisor::Domus => compile::hypervisor(compile::Platform::QemuVirt)?,
             Hypervisor::Xen => dom0.xen.clone(),
         };
         Ok(Machine { args: self, hypervisor, dom0 })
@@ -232,6 +280,9 @@ mod tests {
         let mut machine = MachineArgs::default();
         machine.set("vcpus=4").unwrap();
         machine.set("boot=bundle").unwrap();
+        machine.set("gic=2").unwrap();
+        assert_eq!(machine.gic, Gic::V2);
+        assert!(machine.set("gic=4").is_err());
         assert_eq!(machine.boot, Boot::Bundle);
         assert_eq!(machine.hypervisor_line(), "dom0_mem=768M dom0_max_vcpus=4");
         assert!(machine.set("vcpus=four").is_err());

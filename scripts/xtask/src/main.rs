@@ -31,7 +31,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Builds the hypervisor (target/dist/qemu-virt.img), the toolstack (target/dist/bin/) and its manual (target/dist/share/)
+    /// Builds the hypervisor (target/dist/qemu-virt.img, raspberry-pi-4.img), the toolstack (target/dist/bin/) and its manual (target/dist/share/)
     Build,
     /// Makes the Debian packages domus-hypervisor and domus-toolstack (target/dist/*.deb)
     Deb,
@@ -58,11 +58,17 @@ enum Command {
         /// The hypervisor below them
         #[arg(long, value_enum, default_value = "domus")]
         hypervisor: machine::Hypervisor,
+        /// Version of the interrupt controller: 2 or 3
+        #[arg(long, default_value_t = machine::Gic::V3)]
+        gic: machine::Gic,
         /// Names, or parts of names
         names: Vec<String>,
     },
     /// Ours and Debian's Xen side by side, in instructions
     Bench {
+        /// Version of the interrupt controller: 2 or 3
+        #[arg(long, default_value_t = machine::Gic::V3)]
+        gic: machine::Gic,
         /// Which tables: all, if none is named
         #[arg(value_enum)]
         tables: Vec<bench::Table>,
@@ -122,8 +128,10 @@ fn run(command: Command) -> Result<()> {
         Command::Gdb { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::Waits),
         Command::Check => check::check().finish(),
         Command::Test => check::test()?.finish(),
-        Command::Guests { hypervisor, names } => guests::play(hypervisor, &names)?.finish(),
-        Command::Bench { tables } => bench::bench(&tables),
+        Command::Guests { hypervisor, gic, names } => {
+            guests::play(hypervisor, gic, &names)?.finish()
+        }
+        Command::Bench { gic, tables } => bench::bench(gic, &tables),
         Command::Size => size::size(),
         Command::Ci { names } => ci(&names),
         Command::System { machine, show, long, names } => {
@@ -151,7 +159,9 @@ fn ci(names: &[String]) -> Result<()> {
         count.add(check::check());
         count.add(check::test()?);
     }
-    count.add(guests::play(machine::Hypervisor::Domus, names)?);
+    for gic in [machine::Gic::V3, machine::Gic::V2] {
+        count.add(guests::play(machine::Hypervisor::Domus, gic, names)?);
+    }
     count.add(system::play(&MachineArgs::default(), names, false, system::Show::OnlyResults)?);
     count.finish()
 }

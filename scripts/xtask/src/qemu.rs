@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::debian;
-use crate::machine::{Boot, Hypervisor, Machine, MachineArgs, Root, Tools};
+use crate::machine::{Boot, Gic, Hypervisor, Machine, MachineArgs, Root, Tools};
 use crate::process::{dist, say};
 
 /// Whether the machine starts at once.
@@ -44,7 +44,7 @@ pub(crate) fn interactive(machine: &Machine, debugger: Debugger) -> Result<()> {
 pub(crate) fn command(machine: &Machine) -> Result<Command> {
     let args = &machine.args;
     let mut command = Command::new("qemu-system-aarch64");
-    board(&mut command, &args.cpu, args.cpus, args.memory);
+    board(&mut command, args.gic, &args.cpu, args.cpus, args.memory)?;
     if args.icount {
         command.args(["-icount", "shift=0,sleep=off"]);
     }
@@ -90,11 +90,22 @@ fn devices(command: &mut Command, disk: &Path, args: &MachineArgs) {
     command.args(&args.qemu);
 }
 
-/// Adds the board itself: processors and memory in MiB.
-pub(crate) fn board(command: &mut Command, cpu: &str, cpus: u32, memory: u32) {
-    command.args(["-machine", "virt,virtualization=on,gic-version=3", "-cpu", cpu]);
+/// Adds the board itself: its interrupt controller, processors, and memory in MiB.
+pub(crate) fn board(
+    command: &mut Command,
+    gic: Gic,
+    cpu: &str,
+    cpus: u32,
+    memory: u32,
+) -> Result<()> {
+    if cpus > gic.most_cpus() {
+        bail!("a machine with a GICv{gic} has at most {} CPUs, not {cpus}", gic.most_cpus());
+    }
+    let machine = format!("virt,virtualization=on,gic-version={gic}");
+    command.args(["-machine", &machine, "-cpu", cpu]);
     command.args(["-smp", &cpus.to_string(), "-m", &format!("{memory}M")]);
     command.args(["-display", "none", "-no-reboot"]);
+    Ok(())
 }
 
 /// Adds Dom0's kernel as a boot module with its command line.

@@ -3,7 +3,7 @@
 use crate::suite::{Outcome, Suite, check, check_eq, is_xen};
 use core::arch::asm;
 use pv_guest_lib::exception::catch;
-use pv_guest_lib::gic::{self, register};
+use pv_guest_lib::gic::{self, register, v3};
 
 /// A shared interrupt that nothing uses; its priority is a byte that can be written.
 const INTERRUPT: u64 = 200;
@@ -17,7 +17,9 @@ pub fn main() {
     suite.test("a load that moves its base afterwards is emulated", load_post);
     suite.test("a store that moves its base afterwards is emulated", store_post);
     suite.test("a load through every register arrives there", every_register);
-    suite.test("64-bit registers are reached whole", whole);
+    if gic::version() == 3 {
+        suite.test("64-bit registers are reached whole", whole);
+    }
     suite.test("a pair is refused with a data abort, or done", pair);
     suite.test("an access beyond the registers is a data abort", beyond);
     suite.finish();
@@ -133,10 +135,10 @@ fn every_register() -> Outcome {
 
 fn whole() -> Outcome {
     let gicd = gic::distributor();
-    let at = register::ROUTER + INTERRUPT * 8;
+    let at = v3::register::ROUTER + INTERRUPT * 8;
     gicd.write64(at, 0);
     check_eq!(gicd.read64(at), 0);
-    let kind = gic::redistributor(0).read64(register::REDISTRIBUTOR_TYPER);
+    let kind = v3::redistributor(0).read64(v3::register::REDISTRIBUTOR_TYPER);
     check_eq!(kind >> 32, 0);
     Ok(())
 }
@@ -160,8 +162,10 @@ fn pair() -> Outcome {
 }
 
 fn beyond() -> Outcome {
-    // After the distributor's frame there is a hole before the redistributors.
-    let address = gic::distributor().base() + gic::distributor().size() + 0x40;
+    // After a GICv3's distributor there is a hole before the redistributors; a GICv2's has one page, whatever
+    // the tree says.
+    let size = if gic::version() == 2 { 0x1000 } else { gic::distributor().size() };
+    let address = gic::distributor().base() + size + 0x40;
     let fault = pv_guest_lib::probe::load32(address).err();
     check_eq!(fault.map(|fault| (fault.class(), fault.far)), Some((0x25, address)));
     Ok(())

@@ -1,8 +1,8 @@
-//! The virtual GICv3: registers, software-generated interrupts, pending and active state. Needs two vCPUs.
+//! The virtual interrupt controller, a GICv2 or a GICv3: registers, software-generated interrupts, pending and active state. Needs two vCPUs.
 
-use crate::suite::{Outcome, Suite, a_while, check, check_eq, soon, start_vcpu};
+use crate::suite::{Outcome, Suite, a_while, check, check_eq, is_xen, soon, start_vcpu};
 use core::sync::atomic::{AtomicU32, Ordering};
-use pv_guest_lib::gic::{self, PRIVATE_FRAME, register};
+use pv_guest_lib::gic::{self, register, v2, v3};
 use pv_guest_lib::time::{self, ENABLE, Timer};
 use pv_guest_lib::{cpu, shared_info};
 
@@ -23,12 +23,17 @@ pub fn main() {
         SHARED_CPU.store(u32::try_from(cpu::number()).unwrap_or(u32::MAX), Ordering::SeqCst);
         SHARED_TAKEN.fetch_add(1, Ordering::SeqCst);
     });
-    suite.test("the distributor says what it is", distributor);
-    suite.test("the redistributors say whose they are", redistributors);
+    if gic::version() == 2 {
+        suite.test("the distributor says what it is", distributor_v2);
+        suite.test("targets keep what is written, and private ones are their reader's", targets);
+    } else {
+        suite.test("the distributor says what it is", distributor_v3);
+        suite.test("the redistributors say whose they are", redistributors);
+        suite.test("a shared interrupt's target keeps what is written", router);
+    }
     suite.test("enable bits are set and cleared", enables);
     suite.test("priorities keep what is written, by bytes and words", priorities);
     suite.test("interrupts are level or edge as written", configuration);
-    suite.test("a shared interrupt's target keeps what is written", router);
     suite.test("an SGI reaches its sender", sgi_to_self);
     suite.test("a disabled SGI waits until it is enabled", sgi_disabled);
     suite.test("the higher priority comes first", order);
@@ -45,13 +50,45 @@ pub fn main() {
     suite.test("an SGI reaches the other vCPU", sgi_to_the_other);
     suite.test("an SGI for all others spares its sender", sgi_to_others);
     suite.test("a shared interrupt goes where it is routed", routed);
-    suite.beyond_xen("another vCPU's private bits are its own", others_bits);
+    if gic::version() == 2 {
+        suite.beyond_xen("an SGI says who sent it, and two senders' come one by one", senders);
+        suite.test("a vCPU sees its own private bits", own_bits);
+    } else {
+        suite.beyond_xen("another vCPU's private bits are its own", others_bits);
+    }
     suite.finish();
 }
 
-fn distributor() -> Outcome {
+fn distributor_v2() -> Outcome {
     let gicd = gic::distributor();
-    check_eq!(gicd.read32(register::PIDR2) >> 4 & 0xf, 3);
+    if !is_xen() {
+        check_eq!(gicd.read32(v2::register::PIDR2) >> 4 & 0xf, 2);
+    }
+    let kind = gicd.read32(register::TYPER);
+    check!(kind & 0x1f >= 1, "32 interrupts");
+    check!(kind >> 5 & 7 >= 1, "one vCPU");
+    check_eq!(gicd.read32(register::CTLR) & 1, 1);
+    check_eq!(gicd.read32(register::IIDR), 0x43b);
+    Ok(())
+}
+
+fn targets() -> Outcome {
+    let gicd = gic::distributor();
+    check_eq!(gicd.read32(v2::register::TARGETS), 0x0101_0101);
+    gicd.write32(v2::register::TARGETS, 0x0202_0202);
+    check_eq!(gicd.read8(v2::register::TARGETS + 3), 1);
+    let at = v2::register::TARGETS + u64::from(SHARED);
+    gicd.write32(at, 0x0102_0102);
+    check_eq!(gicd.read32(at), 0x0102_0102);
+    gicd.write8(at, 1);
+    check_eq!(gicd.read32(at), 0x0102_0101);
+    gicd.write32(at, 0x0101_0101);
+    Ok(())
+}
+
+fn distributor_v3() -> Outcome {
+    let gicd = gic::distributor();
+    check_eq!(gicd.read32(v3::register::PIDR2) >> 4 & 0xf, 3);
     let lines = (gicd.read32(register::TYPER) & 0x1f) + 1;
     check!(lines >= 2, "{lines} times 32 interrupts");
     // Affinity routing and group 1, as start-up set them.
@@ -63,15 +100,15 @@ fn distributor() -> Outcome {
 
 fn redistributors() -> Outcome {
     for number in 0..2 {
-        let gicr = gic::redistributor(number);
-        check_eq!(gicr.read32(register::PIDR2) >> 4 & 0xf, 3);
-        let kind = gicr.read64(register::REDISTRIBUTOR_TYPER);
+        let gicr = v3::redistributor(number);
+        check_eq!(gicr.read32(v3::register::PIDR2) >> 4 & 0xf, 3);
+        let kind = gicr.read64(v3::register::REDISTRIBUTOR_TYPER);
         check_eq!(kind >> 32, number as u64);
         check_eq!(kind >> 8 & 0xffff, number as u64);
-        let low = gicr.read32(register::REDISTRIBUTOR_TYPER);
-        let high = gicr.read32(register::REDISTRIBUTOR_TYPER + 4);
+        let low = gicr.read32(v3::register::REDISTRIBUTOR_TYPER);
+        let high = gicr.read32(v3::register::REDISTRIBUTOR_TYPER + 4);
         check_eq!(u64::from(high) << 32 | u64::from(low), kind);
-        check_eq!(gicr.read32(register::WAKER) & 0b100, 0);
+        check_eq!(gicr.read32(v3::register::WAKER) & 0b100, 0);
     }
     check_eq!(cpu::affinity(), 0);
     Ok(())
@@ -90,11 +127,9 @@ fn enables() -> Outcome {
 }
 
 fn priorities() -> Outcome {
-    let gicr = gic::redistributor(0);
-    let gicd = gic::distributor();
-    for (registers, base) in
-        [(gicr, PRIVATE_FRAME + register::PRIORITY + 20), (gicd, register::PRIORITY + 200)]
-    {
+    for interrupt in [20, 200] {
+        let (registers, start) = gic::bank(0, interrupt);
+        let base = start + register::PRIORITY + u64::from(interrupt);
         registers.write32(base, 0x80a0_c0e0);
         check_eq!(registers.read32(base), 0x80a0_c0e0);
         check_eq!(registers.read8(base + 1), 0xc0);
@@ -120,7 +155,7 @@ fn configuration() -> Outcome {
 
 fn router() -> Outcome {
     let gicd = gic::distributor();
-    let offset = register::ROUTER + u64::from(SHARED) * 8;
+    let offset = v3::register::ROUTER + u64::from(SHARED) * 8;
     gicd.write64(offset, 1);
     check_eq!(gicd.read64(offset), 1);
     gicd.write64(offset, 0);
@@ -149,8 +184,8 @@ fn sgi_disabled() -> Outcome {
 }
 
 fn set_priority(interrupt: u32, priority: u8) {
-    let offset = PRIVATE_FRAME + register::PRIORITY + u64::from(interrupt);
-    gic::redistributor(0).write8(offset, priority);
+    let (registers, start) = gic::bank(0, interrupt);
+    registers.write8(start + register::PRIORITY + u64::from(interrupt), priority);
 }
 
 fn order() -> Outcome {
@@ -205,13 +240,9 @@ fn set_pending(interrupt: u32) -> Outcome {
 
 /// Makes `interrupt` edge-triggered, so that its pending bit is a latch.
 fn latch(interrupt: u32) {
-    let offset = register::CONFIGURATION + u64::from(interrupt / 16 * 4);
+    let (registers, start) = gic::bank(0, interrupt);
+    let offset = start + register::CONFIGURATION + u64::from(interrupt / 16 * 4);
     let bit = 2 << (interrupt % 16 * 2);
-    let (registers, offset) = if interrupt < 32 {
-        (gic::redistributor(0), PRIVATE_FRAME + offset)
-    } else {
-        (gic::distributor(), offset)
-    };
     registers.write32(offset, registers.read32(offset) | bit);
 }
 
@@ -337,17 +368,46 @@ fn sgi_to_others() -> Outcome {
 }
 
 fn routed() -> Outcome {
-    let gicd = gic::distributor();
-    let offset = register::ROUTER + u64::from(SHARED) * 8;
     gic::enable(SHARED, true);
-    for target in [1, 0, 1] {
-        gicd.write64(offset, u64::from(target));
+    for (target, number) in [(1, 1), (0, 0), (1, 1)] {
+        gic::route(SHARED, number);
         let before = SHARED_TAKEN.load(Ordering::SeqCst);
         gic::write_bit(0, register::SET_PENDING, SHARED);
         check!(soon(|| SHARED_TAKEN.load(Ordering::SeqCst) == before + 1), "it did not come");
         check_eq!(SHARED_CPU.load(Ordering::SeqCst), target);
     }
     gic::enable(SHARED, false);
+    Ok(())
+}
+
+fn senders() -> Outcome {
+    let gicd = gic::distributor();
+    let byte = u64::from(SGI);
+    let seen = cpu::without_interrupts(|| {
+        gic::send(0, SGI);
+        // As if the other had sent it.
+        gicd.write8(v2::register::SET_SENDERS + byte, 0b10);
+        let waiting = gicd.read8(v2::register::CLEAR_SENDERS + byte);
+        let mut taken = [None; 3];
+        for place in &mut taken {
+            *place = gic::acknowledge().map(|interrupt| (interrupt, v2::sender(interrupt)));
+            if let Some((interrupt, _)) = *place {
+                gic::end(interrupt);
+            }
+        }
+        gicd.write8(v2::register::SET_SENDERS + byte, 0b11);
+        gicd.write8(v2::register::CLEAR_SENDERS + byte, 0b11);
+        (waiting, taken, gic::acknowledge())
+    });
+    check_eq!(seen, (0b11, [Some((SGI, 0)), Some((SGI, 1)), None], None));
+    Ok(())
+}
+
+fn own_bits() -> Outcome {
+    gic::enable(PRIVATE, true);
+    check!(gic::read_bit(0, register::SET_ENABLE, PRIVATE));
+    gic::enable(PRIVATE, false);
+    check!(!gic::read_bit(0, register::SET_ENABLE, PRIVATE));
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::userdata::Userdata;
 use crate::{Error, build, cpupool, dom0, unfinished};
 use tempfile::{NamedTempFile, TempDir};
 use uuid::Uuid;
-use xen_sys::domctl::{CreateDomain, Domctl, ShutdownReason};
+use xen_sys::domctl::{CreateDomain, Domctl, GicVersion, ShutdownReason};
 use xen_sys::fake::FakeXen;
 use xen_sys::hvm::{Hvm, Param};
 use xen_sys::memory::Memory;
@@ -343,4 +343,15 @@ fn a_request_is_over_when_the_guest_has_read_it_or_is_gone() {
     let error = domain::request(&bench.xen, &bench.store, DomId::DOM0, Request::Reboot);
     assert!(error.unwrap_err().to_string().contains("from within"));
     assert!(Path::new("/bin/true").exists());
+}
+
+#[test]
+fn a_host_says_which_interrupt_controller_it_cannot_give() {
+    let bench = Bench::new();
+    let refused = bench.create("gic_version='v2'").unwrap_err().to_string();
+    assert!(refused.contains("gic_version = \"v2\": this host has"), "{refused}");
+    bench.create("gic_version='v3'").unwrap();
+    bench.xen.set_gic(GicVersion::V2);
+    let refused = bench.create("name='g2'\nmaxvcpus=9").unwrap_err().to_string();
+    assert!(refused.contains("vcpus = 9") && refused.contains("at most 8"), "{refused}");
 }

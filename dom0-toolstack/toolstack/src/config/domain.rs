@@ -148,6 +148,8 @@ impl Default for Actions {
 const DEFAULT_MEMORY_MIB: u64 = 32;
 /// Most vCPUs a domain on Arm can have (`public/arch-arm.h`, one GICv3 region).
 const MOST_VCPUS: u64 = 128;
+/// The same with a GICv2.
+const MOST_VCPUS_V2: u64 = 8;
 /// Highest port where nothing is said, as libxl has it.
 const DEFAULT_EVENT_CHANNELS: u64 = 1023;
 /// Longest name, that of libxl.
@@ -306,8 +308,11 @@ fn memory(reader: &mut Reader<'_>) -> (u64, u64) {
 
 /// vCPUs at the start and at most.
 fn vcpus(reader: &mut Reader<'_>) -> (u32, u32) {
-    let vcpus = reader.number("vcpus", 1..MOST_VCPUS + 1);
-    let maximum = reader.number("maxvcpus", 1..MOST_VCPUS + 1);
+    // A GICv2's registers name no more.
+    let with_v2 = reader.text("gic_version") == Some("v2");
+    let most = if with_v2 { MOST_VCPUS_V2 } else { MOST_VCPUS };
+    let vcpus = reader.number("vcpus", 1..most + 1);
+    let maximum = reader.number("maxvcpus", 1..most + 1);
     let count = vcpus.or(maximum).unwrap_or(1);
     if let (Some(maximum), Some(setting)) = (maximum, reader.setting("maxvcpus"))
         && maximum < count
@@ -595,6 +600,14 @@ gic_version = "v3"
                 "{position} {words}: {found:#?}"
             );
         }
+    }
+
+    #[test]
+    fn a_gicv2_serves_eight_vcpus() {
+        let text = "name='a'\nkernel='k'\ngic_version='v2'\n";
+        assert_eq!(problems(&format!("{text}vcpus=8")), Vec::<String>::new());
+        let found = problems(&format!("{text}vcpus=9"));
+        assert!(found.iter().any(|shown| shown.contains("from 1 to 8")), "{found:?}");
     }
 
     #[test]

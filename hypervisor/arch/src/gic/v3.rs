@@ -1,7 +1,9 @@
 //! GICv3 (IHI 0069): distributor, redistributors, and the processor's system registers.
 
+use super::interface::VIRTUAL_ON;
+use super::{Bank, CpuInterface, GicError, SPECIAL, distributor};
 use crate::barrier::{dsb_ishst, isb};
-use crate::mmu::{self, MapError};
+use crate::mmu;
 use crate::percpu::{self, MAX_CPUS};
 use crate::regs::{
     ICH_HCR_EL2, ICH_VMCR_EL2, ICH_VTR_EL2, IccBpr1, IccCtlr, IccDir, IccEoir1, IccIar1,
@@ -13,30 +15,16 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use hv_core::addr::MachineAddr;
 use hv_core::ids::{CpuId, Irq};
-use hv_core::vgic::{ListRegister, ListRegisters, MAX_LIST_REGISTERS, Maintenance};
+use hv_core::vgic::{MAX_LIST_REGISTERS, Maintenance};
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_structs;
 use tock_registers::registers::{ReadOnly, ReadWrite};
 
 register_structs! {
-    /// The distributor; a redistributor's SGI frame has the same layout up to `configuration`.
-    pub(super) Bank {
-        (0x0000 => control: ReadWrite<u32>),
-        (0x0004 => kind: ReadOnly<u32>),
-        (0x0008 => _reserved0),
-        (0x0080 => group: [ReadWrite<u32>; 32]),
-        (0x0100 => pub(super) set_enable: [ReadWrite<u32>; 32]),
-        (0x0180 => pub(super) clear_enable: [ReadWrite<u32>; 32]),
-        (0x0200 => pub(super) set_pending: [ReadWrite<u32>; 32]),
-        (0x0280 => pub(super) clear_pending: [ReadWrite<u32>; 32]),
-        (0x0300 => pub(super) set_active: [ReadWrite<u32>; 32]),
-        (0x0380 => pub(super) clear_active: [ReadWrite<u32>; 32]),
-        (0x0400 => pub(super) priority: [ReadWrite<u8>; 1024]),
-        (0x0800 => _reserved1),
-        (0x0c00 => pub(super) configuration: [ReadWrite<u32>; 64]),
-        (0x0d00 => _reserved2),
-        (0x6000 => pub(super) route: [ReadWrite<u64>; 1024]),
-        (0x8000 => @END),
+    /// Where each shared interrupt goes: the distributor's from 0x6000 on.
+    Routes {
+        (0x0000 => route: [ReadWrite<u64>; 1024]),
+        (0x2000 => @END),
     },
     /// A redistributor's control frame.
     Redistributor {
@@ -56,10 +44,8 @@ const DISTRIBUTOR_BUSY: u32 = 1 << 31;
 /// `GICR_CTLR.RWP`.
 const REDISTRIBUTOR_BUSY: u32 = 1 << 3;
 const FRAME: usize = 0x1_0000;
-/// Interrupt numbers from here on are special.
-const SPECIAL: u32 = 1020;
-
-static DISTRIBUTOR: AtomicPtr<Bank> = AtomicPtr::new(core::ptr::null_mut());
+/// `GICD_IROUTER<0>`.
+const ROUTES: usize = 0x6000;
 static REDISTRIBUTORS: [AtomicPtr<Redistributor>; MAX_CPUS] =
     [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 /// Where redistributors may be: mapped start and length of each region.
@@ -67,30 +53,13 @@ static REGIONS: [(AtomicPtr<u8>, AtomicU64); MAX_REGIONS] =
     [const { (AtomicPtr::new(core::ptr::null_mut()), AtomicU64::new(0)) }; MAX_REGIONS];
 const MAX_REGIONS: usize = 8;
 
-/// Why the interrupt controller cannot be used.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum GicError {
-    /// Its registers cannot be mapped.
-    Map(MapError),
-    /// It says it is not a version 3 or 4.
-    WrongVersion,
-    /// More regions of redistributors than expected.
-    TooManyRegions,
-}
-
-impl From<MapError> for GicError {
-    fn from(error: MapError) -> Self {
-        Self::Map(error)
-    }
-}
-
-/// Finds the controller and turns its distributor on, with every shared interrupt off.
+/// Finds a GICv3 and turns its distributor on, with every shared interrupt off.
 ///
-/// `redistributors` are the regions the device tree names. Call [`init_this_cpu`] next, on every
+/// `redistributors` are the regions the device tree names. Call [`super::init_this_cpu`] next, on every
 /// processor.
 pub fn init_v3(at: MachineAddr, redistributors: &[(MachineAddr, u64)]) -> Result<(), GicError> {
     let frame = mmu::map_device(at, FRAME as u64)?;
-    DISTRIBUTOR.store(frame.cast().as_ptr(), Ordering::Release);
+    super::DISTRIBUTOR.store(frame.cast().as_ptr(), Ordering::Release);
     if redistributors.len() > MAX_REGIONS {
         return Err(GicError::TooManyRegions);
     }
@@ -101,32 +70,19 @@ pub fn init_v3(at: MachineAddr, redistributors: &[(MachineAddr, u64)]) -> Result
     let bank = distributor();
     bank.control.set(0);
     wait_for_distributor();
-    for first in (32..interrupt_count()).step_by(32) {
-        let word = first as usize / 32;
-        for registers in [&bank.clear_enable, &bank.clear_pending, &bank.clear_active, &bank.group]
-        {
-            if let Some(register) = registers.get(word) {
-                register.set(u32::MAX);
-            }
-        }
+    let count = super::interrupt_count();
+    super::silence(bank, 32, count);
+    for group in bank.group.iter().take(count.div_ceil(32) as usize).skip(1) {
+        group.set(u32::MAX);
     }
     bank.control.set(DISTRIBUTOR_ON);
     wait_for_distributor();
-    for intid in 32..interrupt_count() {
-        if let Some(irq) = Irq::new(intid) {
-            super::set_priority(irq, super::DEFAULT_PRIORITY);
-            super::route(irq, CpuId(0));
-        }
-    }
+    super::route_all();
     Ok(())
 }
 
-/// Turns on this processor's redistributor and interface; private interrupts are off.
-///
-/// # Panics
-///
-/// If no redistributor is this processor's: the device tree is wrong.
-pub fn init_this_cpu() {
+/// Turns on this processor's redistributor and interface.
+pub(super) fn init_this_cpu() {
     const SYSTEM_REGISTERS: u64 = 0b1111;
     const SLEEP: u32 = 1 << 1;
     const CHILDREN_ASLEEP: u32 = 1 << 2;
@@ -141,16 +97,10 @@ pub fn init_this_cpu() {
     while registers.waker.get() & CHILDREN_ASLEEP != 0 {
         core::hint::spin_loop();
     }
-    let private = bank(Irq::sgi(0));
-    for registers in
-        [&private.clear_enable, &private.clear_pending, &private.clear_active, &private.group]
-    {
-        if let Some(register) = registers.first() {
-            register.set(u32::MAX);
-        }
-    }
-    for priority in private.priority.iter().take(32) {
-        priority.set(super::DEFAULT_PRIORITY);
+    let private = private_bank();
+    super::silence(private, 0, 32);
+    if let Some(group) = private.group.first() {
+        group.set(u32::MAX);
     }
     wait_for_writes(Irq::sgi(0));
     IccSreEl2::set(IccSreEl2::get() | SYSTEM_REGISTERS);
@@ -191,21 +141,21 @@ fn find_redistributor() -> Option<NonNull<Redistributor>> {
     None
 }
 
-pub(super) fn distributor() -> &'static Bank {
-    let address = DISTRIBUTOR.load(Ordering::Relaxed);
-    assert!(!address.is_null(), "the interrupt controller is found before it is used");
-    // SAFETY: `init_v3` stored the address of the mapped distributor, which stays mapped.
-    unsafe { &*address }
-}
-
-/// Returns where `irq`'s settings are: the distributor, or this processor's SGI frame.
-pub(super) fn bank(irq: Irq) -> &'static Bank {
-    if !irq.is_private() {
-        return distributor();
-    }
+/// Returns where this processor's private interrupts are set: its SGI frame.
+pub(super) fn private_bank() -> &'static Bank {
     let frame: *const Bank = this_redistributor().wrapping_byte_add(FRAME).cast();
     // SAFETY: the second 64 KiB frame of a redistributor is its SGI frame, mapped with the first.
     unsafe { &*frame }
+}
+
+pub(super) fn route(irq: Irq, target: CpuId) {
+    let Some(affinity) = percpu::affinity(target) else { return };
+    let routes: *const Routes = core::ptr::from_ref(distributor()).wrapping_byte_add(ROUTES).cast();
+    // SAFETY: the registers are in the distributor's frame, which `init_v3` mapped whole.
+    let routes = unsafe { &*routes };
+    if let Some(register) = routes.route.get(irq.index()) {
+        register.set(affinity);
+    }
 }
 
 fn this_redistributor() -> *const Redistributor {
@@ -231,11 +181,6 @@ fn wait_for_distributor() {
     while distributor().control.get() & DISTRIBUTOR_BUSY != 0 {
         core::hint::spin_loop();
     }
-}
-
-pub(super) fn interrupt_count() -> u32 {
-    let lines = (distributor().kind.get() & 0x1f) + 1;
-    (lines * 32).min(SPECIAL)
 }
 
 #[inline(always)]
@@ -269,9 +214,6 @@ pub(super) fn send_sgi(target: CpuId, sgi: Irq) {
     isb();
 }
 
-/// `ICH_HCR_EL2.En`: the guest has a virtual interface.
-const VIRTUAL_ON: u64 = 1;
-
 #[inline(always)]
 pub(super) fn set_maintenance(when: Maintenance) {
     ICH_HCR_EL2.set(VIRTUAL_ON | u64::from(when.bits()));
@@ -284,101 +226,54 @@ pub(super) fn virtual_priority_mask() -> u8 {
     if interface & GROUP_1_ON == 0 { 0 } else { interface.to_le_bytes()[3] }
 }
 
-/// A virtual CPU interface while its processor is not in the machine.
-#[derive(Debug)]
-pub struct CpuInterface {
-    control: u64,
-    interface: u64,
-    active: [[u64; 4]; 2],
-    lists: [u64; MAX_LIST_REGISTERS],
+pub(super) fn load(saved: &CpuInterface) {
+    ICH_VMCR_EL2.set(saved.interface);
+    for (group, values) in saved.active.iter().enumerate() {
+        for (index, &value) in values.iter().enumerate().take(active_register_count()) {
+            write_active_register(group, index, value);
+        }
+    }
+    for (index, &value) in saved.lists.iter().enumerate().take(list_register_count()) {
+        write_list_register(index, value);
+    }
+    ICH_HCR_EL2.set(saved.control);
 }
 
-impl CpuInterface {
-    /// Makes the interface of a processor that was just turned on: everything masked, groups off.
-    pub(crate) const fn new() -> Self {
-        Self {
-            control: VIRTUAL_ON,
-            interface: 0,
-            active: [[0; 4]; 2],
-            lists: [0; MAX_LIST_REGISTERS],
+pub(super) fn save(saved: &mut CpuInterface) {
+    saved.control = ICH_HCR_EL2.get();
+    saved.interface = ICH_VMCR_EL2.get();
+    for (group, values) in saved.active.iter_mut().enumerate() {
+        for (index, value) in values.iter_mut().enumerate().take(active_register_count()) {
+            *value = read_active_register(group, index);
         }
     }
-
-    pub(crate) fn load(&self) {
-        ICH_VMCR_EL2.set(self.interface);
-        for (group, values) in self.active.iter().enumerate() {
-            for (index, &value) in values.iter().enumerate().take(active_register_count()) {
-                write_active_register(group, index, value);
-            }
+    for (index, value) in saved.lists.iter_mut().enumerate().take(list_register_count()) {
+        *value = read_list_register(index);
+        if *value != 0 {
+            write_list_register(index, 0);
         }
-        for (index, &value) in self.lists.iter().enumerate().take(list_register_count()) {
-            write_list_register(index, value);
-        }
-        ICH_HCR_EL2.set(self.control);
     }
-
-    pub(crate) fn save(&mut self) {
-        self.control = ICH_HCR_EL2.get();
-        self.interface = ICH_VMCR_EL2.get();
-        for (group, values) in self.active.iter_mut().enumerate() {
-            for (index, value) in values.iter_mut().enumerate().take(active_register_count()) {
-                *value = read_active_register(group, index);
-            }
-        }
-        for (index, value) in self.lists.iter_mut().enumerate().take(list_register_count()) {
-            *value = read_list_register(index);
-            if *value != 0 {
-                write_list_register(index, 0);
-            }
-        }
-        ICH_HCR_EL2.set(0);
-    }
+    ICH_HCR_EL2.set(0);
 }
 
-/// The list registers of the processor this runs on.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ThisCpuLists;
+#[inline]
+pub(super) fn empty_lists() -> u32 {
+    low_half(IchElrsr::get())
+}
 
-impl ListRegisters for ThisCpuLists {
-    #[inline]
-    fn count(&self) -> usize {
-        list_register_count()
-    }
+#[inline]
+pub(super) fn ended_lists() -> u32 {
+    low_half(IchEisr::get())
+}
 
-    #[inline]
-    fn read(&self, index: usize) -> ListRegister {
-        ListRegister::from_raw(read_list_register(index))
+#[inline]
+pub(super) fn take_end_count() -> u32 {
+    const COUNT: u64 = 0x1f << 27;
+    let control = ICH_HCR_EL2.get();
+    if control & COUNT != 0 {
+        ICH_HCR_EL2.set(control & !COUNT);
     }
-
-    #[inline]
-    fn write(&mut self, index: usize, value: ListRegister) {
-        write_list_register(index, value.raw());
-    }
-
-    #[inline]
-    fn empty(&self) -> u32 {
-        low_half(IchElrsr::get())
-    }
-
-    #[inline]
-    fn ended(&self) -> u32 {
-        low_half(IchEisr::get())
-    }
-
-    #[inline]
-    fn take_end_count(&mut self) -> u32 {
-        const COUNT: u64 = 0x1f << 27;
-        let control = ICH_HCR_EL2.get();
-        if control & COUNT != 0 {
-            ICH_HCR_EL2.set(control & !COUNT);
-        }
-        low_half((control & COUNT) >> 27)
-    }
-
-    #[inline]
-    fn deactivate_physical(&mut self, irq: Irq) {
-        deactivate(irq);
-    }
+    low_half((control & COUNT) >> 27)
 }
 
 #[expect(
@@ -390,7 +285,7 @@ const fn low_half(value: u64) -> u32 {
 }
 
 #[inline]
-fn list_register_count() -> usize {
+pub(super) fn list_register_count() -> usize {
     hv_core::addr::to_index((ICH_VTR_EL2.get() & 0x1f) + 1).min(MAX_LIST_REGISTERS)
 }
 
@@ -425,7 +320,7 @@ macro_rules! write_register {
 macro_rules! numbered {
     ($read:ident, $write:ident, $($number:literal => $name:literal),*) => {
         #[inline]
-        fn $read(number: usize) -> u64 {
+        pub(super) fn $read(number: usize) -> u64 {
             match number {
                 $($number => read_register!($name),)*
                 _ => 0,
@@ -433,7 +328,7 @@ macro_rules! numbered {
         }
 
         #[inline]
-        fn $write(number: usize, value: u64) {
+        pub(super) fn $write(number: usize, value: u64) {
             match number {
                 $($number => write_register!($name, value),)*
                 _ => {}

@@ -1,11 +1,12 @@
-//! Registers of interrupts: the distributor, and what a redistributor has in common with it.
+//! Registers that speak of single interrupts, which GICv2's distributor, GICv3's and its redistributors have
+//! in common.
 //!
 //! Offsets and behaviour: GICv3 architecture (IHI 0069) 12.9, "The GIC Distributor register map". A guest
 //! is in the non-secure state of a controller with two security states: all its interrupts are group 1, and
 //! the group registers read as zero, as on Xen.
 
 use super::interrupt::{BANK, Bank, SGIS, bits};
-use super::{HardwareWork, Kick, ListRegisters, VcpuTarget, Vgic, affinity, vcpu_with_affinity};
+use super::{HardwareWork, Kick, ListRegisters, Route, Vgic};
 use crate::exit::Width;
 use crate::ids::{Irq, VcpuId};
 
@@ -36,21 +37,10 @@ impl From<Kick> for Work {
     }
 }
 
-/// `GICD_CTLR.EnableGrp1A`, as a non-secure guest sees it.
-pub(super) const ENABLE_GROUP_1: u32 = 1 << 1;
-const ENABLE_GROUP_1_LEGACY: u32 = 1 << 0;
-const AFFINITY_ROUTING: u32 = 1 << 4;
 /// Implementer: Arm.
 pub(super) const IIDR: u32 = 0x43b;
-/// GIC architecture 3.
-pub(super) const PIDR2: u32 = 0x30;
 /// Implemented bits of a priority: 32 levels.
 const PRIORITY_MASK: u8 = 0xf8;
-/// The guest's interrupt numbers have ten bits.
-const ID_BITS: u32 = 10;
-/// "1 of N" routing is not offered.
-const NO_ONE_OF_N: u32 = 1 << 25;
-
 /// A register, or a part of one, that speaks of single interrupts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Field {
@@ -91,6 +81,11 @@ impl Field {
         Some(Self { kind, first: within * per_byte })
     }
 
+    /// Says whether it makes interrupts pending, or no longer so.
+    pub(super) const fn is_pending(self) -> bool {
+        matches!(self.kind, Kind::SetPending | Kind::ClearPending)
+    }
+
     /// Says whether it belongs to SGIs and PPIs.
     pub(super) const fn is_private(self) -> bool {
         self.first < BANK
@@ -102,64 +97,14 @@ impl Field {
 }
 
 impl Vgic {
-    pub(super) fn read_distributor(
-        &mut self,
-        reader: VcpuId,
-        offset: u64,
-        width: Width,
-        registers: &mut impl ListRegisters,
-    ) -> MmioRead {
-        if let Some(field) = Field::decode(offset, width) {
-            // With affinity routing a vCPU's own interrupts are in its redistributor only.
-            if field.is_private() {
-                return MmioRead::Value(0);
-            }
-            return self.read_field(reader, reader, field, width, registers);
-        }
-        let value = match (offset, width) {
-            (0x0, Width::Word) => self.control | AFFINITY_ROUTING,
-            (0x4, Width::Word) => self.typer(),
-            (0x8, Width::Word) => IIDR,
-            (0xffe8, Width::Word) => PIDR2,
-            _ => return MmioRead::Value(self.read_router(offset, width)),
-        };
-        MmioRead::Value(value.into())
-    }
-
-    pub(super) fn write_distributor(
+    /// Sets `GICD_CTLR`, of which `self.switch` lets interrupts through.
+    pub(super) fn write_control(
         &mut self,
         writer: VcpuId,
-        offset: u64,
-        width: Width,
-        value: u64,
-        registers: &mut impl ListRegisters,
-    ) -> Work {
-        if let Some(field) = Field::decode(offset, width) {
-            if field.is_private() {
-                return Work::default();
-            }
-            return self.write_field(writer, writer, field, width, value, registers);
-        }
-        match (offset, width) {
-            (0x0, Width::Word) => self.write_control(writer, low_word(value), registers).into(),
-            _ => self.write_router(writer, offset, width, value, registers),
-        }
-    }
-
-    fn typer(&self) -> u32 {
-        let lines = u32::try_from(self.shared.len()).unwrap_or(31);
-        let legacy_cpus = (self.vcpus() - 1).min(7);
-        NO_ONE_OF_N | (ID_BITS - 1) << 19 | legacy_cpus << 5 | lines
-    }
-
-    fn write_control(
-        &mut self,
-        writer: VcpuId,
-        value: u32,
+        control: u32,
         registers: &mut impl ListRegisters,
     ) -> Kick {
-        let control = value & (ENABLE_GROUP_1 | ENABLE_GROUP_1_LEGACY);
-        if (self.control ^ control) & ENABLE_GROUP_1 == 0 {
+        if (self.control ^ control) & self.switch == 0 {
             self.control = control;
             return Kick::Nobody;
         }
@@ -253,7 +198,7 @@ impl Vgic {
 
     /// Makes sure that the pending and active state of a bank is what it is now; if it cannot be, says whom
     /// to kick before it can.
-    fn see_truth(
+    pub(super) fn see_truth(
         &mut self,
         reader: VcpuId,
         owner: VcpuId,
@@ -409,6 +354,24 @@ impl Vgic {
         self.finish(owner, field.bank(), changed, work)
     }
 
+    /// Aims the shared interrupt `index` of a bank at `target`.
+    ///
+    /// The writer's own interrupts have been taken back, and the answer's route is the only one.
+    pub(super) fn retarget(&mut self, bank: usize, index: u32, target: VcpuId) -> Work {
+        let Some(state) = self.bank_mut(target, bank) else { return Work::default() };
+        if state.target(index) == target {
+            return Work::default();
+        }
+        state.set_target(index, target);
+        let bit = 1 << index;
+        let withdrawn = self.withdraw(target, bank, bit);
+        let route = [Route { irqs: bit, to: target }, Route::NONE, Route::NONE, Route::NONE];
+        let mut work =
+            self.finish(target, bank, bit, HardwareWork { route, ..HardwareWork::NOTHING });
+        work.kick = work.kick.and(withdrawn);
+        work
+    }
+
     /// Requeues what changed, and narrows `work` to what stands for physical interrupts.
     fn finish(&mut self, owner: VcpuId, bank: usize, changed: u32, work: HardwareWork) -> Work {
         let kick = self.requeue_all(owner, bank, changed);
@@ -420,8 +383,7 @@ impl Vgic {
             edge: work.edge & hardware,
             level: work.level & hardware,
             deactivate: work.deactivate & shared,
-            route: work.route & hardware,
-            route_to: work.route_to,
+            route: work.route.map(|route| Route { irqs: route.irqs & hardware, ..route }),
             enable: work.enable & hardware,
         };
         Work { kick, hardware: work }
@@ -444,61 +406,6 @@ impl Vgic {
         let work = HardwareWork { deactivate, ..HardwareWork::NOTHING };
         self.finish(owner, bank, changed, work)
     }
-
-    fn read_router(&self, offset: u64, width: Width) -> u64 {
-        let Some((bank, index)) = router(offset, width) else { return 0 };
-        let Some(state) = self.bank(VcpuId(0), bank) else { return 0 };
-        match (width, offset & 4) {
-            (Width::Double, _) | (_, 0) => affinity(state.target(index)),
-            // The upper half: Aff3, which no vCPU has.
-            _ => 0,
-        }
-    }
-
-    fn write_router(
-        &mut self,
-        writer: VcpuId,
-        offset: u64,
-        width: Width,
-        value: u64,
-        registers: &mut impl ListRegisters,
-    ) -> Work {
-        let Some((bank, index)) = router(offset, width) else { return Work::default() };
-        let value = match (width, offset & 4) {
-            (Width::Double, _) => value,
-            (_, 0) => value & Width::Word.mask(),
-            _ => return Work::default(),
-        };
-        // A target that does not exist leaves the old one, as on Xen.
-        let target = vcpu_with_affinity(value & AFFINITY_BITS, self.vcpus());
-        let Some(target) = target else { return Work::default() };
-        let moved = self.fold(writer, registers);
-        let Some(state) = self.bank_mut(writer, bank) else { return moved.into() };
-        if state.target(index) == target {
-            return moved.into();
-        }
-        state.set_target(index, target);
-        let bit = 1 << index;
-        let withdrawn = self.withdraw(writer, bank, bit);
-        let work =
-            HardwareWork { route: bit, route_to: VcpuTarget(target), ..HardwareWork::NOTHING };
-        let mut work = self.finish(writer, bank, bit, work);
-        work.kick = work.kick.and(withdrawn).and(moved);
-        work
-    }
-}
-
-/// `GICD_IROUTER<n>`: Aff3 and Aff2 to Aff0.
-const AFFINITY_BITS: u64 = 0xff_00ff_ffff;
-
-/// Returns the bank and index of the interrupt whose `GICD_IROUTER` is at `offset`.
-fn router(offset: u64, width: Width) -> Option<(usize, u32)> {
-    if !matches!(width, Width::Word | Width::Double) {
-        return None;
-    }
-    let number = u32::try_from(offset.checked_sub(0x6000)? / 8).ok()?;
-    let irq = Irq::new(number).filter(|irq| !irq.is_private())?;
-    Some(((irq.intid() / BANK) as usize, irq.intid() % BANK))
 }
 
 /// Returns which interrupts of a bank exist: the numbers from 1020 on are special.
@@ -506,7 +413,7 @@ const fn existing(bank: usize) -> u32 {
     if bank == (Irq::SPI_END / BANK) as usize { (1 << (Irq::SPI_END % BANK)) - 1 } else { u32::MAX }
 }
 
-fn width_bytes(width: Width) -> u32 {
+pub(super) fn width_bytes(width: Width) -> u32 {
     match width {
         Width::Byte => 1,
         Width::Half => 2,

@@ -406,6 +406,7 @@ impl Vgic {
             } else {
                 state.active |= bit;
                 state.held |= if tied { bit } else { 0 };
+                interface.senders.note_active(entry.intid, entry.sender);
             }
         } else {
             deactivate |= entry.owes;
@@ -417,6 +418,7 @@ impl Vgic {
             } else {
                 state.latched |= if entry.latched { bit } else { 0 };
                 state.live |= if tied { bit } else { 0 };
+                interface.senders.give_back(entry.intid, entry.sender);
             }
         }
         state.active |= state.make_active & bit;
@@ -486,11 +488,27 @@ fn place(
         state.latched &= !bit;
         state.live &= !bit;
         let content = content.pending();
-        // A line that is still high when the guest is done means another round.
-        if entry.hardware { (content.hardware(), false) } else { (content, by_line) }
+        let sent = interface.senders.take(irq);
+        if let Some(sent) = sent {
+            entry.sender = Some(sent.sender);
+            state.latched |= if sent.more { bit } else { 0 };
+            (content.from_processor(sent.sender), sent.more)
+        } else if entry.hardware {
+            (content.hardware(), false)
+        } else {
+            // A line that is still high when the guest is done means another round.
+            (content, by_line)
+        }
     } else {
         let wanted = state.wanted() & gate & bit != 0;
-        place_active(state, vcpu, index, wanted, content.active(), &mut entry)
+        let content = content.active();
+        if let Some(sender) = interface.senders.active(irq) {
+            // One list register tells of one sender.
+            entry.sender = Some(sender);
+            (content.from_processor(sender), wanted)
+        } else {
+            place_active(state, vcpu, index, wanted, content, &mut entry)
+        }
     };
     let content = if watch {
         interface.watched |= 1 << slot;

@@ -19,21 +19,29 @@ pub struct HardwareWork {
     pub level: u32,
     /// Deactivate these (`ICACTIVER`, or `ICC_DIR_EL1` each).
     pub deactivate: u32,
-    /// Send these to the processor that this vCPU runs on, or last ran on (`IROUTER`).
-    pub route: u32,
-    /// The vCPU meant by `route`.
-    pub route_to: VcpuTarget,
+    /// Send these after their vCPUs (`IROUTER`, `ITARGETSR`): one write names up to four.
+    pub route: [Route; 4],
     /// Enable these (`ISENABLER`).
     pub enable: u32,
 }
 
-/// The vCPU that [`HardwareWork::route`] speaks of.
+/// Interrupts to be sent to the processor that a vCPU runs on, or last ran on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct VcpuTarget(pub VcpuId);
+pub struct Route {
+    /// Which: a bit for each.
+    pub irqs: u32,
+    /// After whom.
+    pub to: VcpuId,
+}
 
-impl Default for VcpuTarget {
+impl Route {
+    /// No interrupt.
+    pub const NONE: Self = Self { irqs: 0, to: VcpuId(0) };
+}
+
+impl Default for Route {
     fn default() -> Self {
-        Self(VcpuId(0))
+        Self::NONE
     }
 }
 
@@ -45,14 +53,15 @@ impl HardwareWork {
         edge: 0,
         level: 0,
         deactivate: 0,
-        route: 0,
-        route_to: VcpuTarget(VcpuId(0)),
+        route: [Route::NONE; 4],
         enable: 0,
     };
 
     /// Says whether there is nothing to do.
     pub const fn is_nothing(&self) -> bool {
-        self.disable | self.edge | self.level | self.deactivate | self.route | self.enable == 0
+        let [a, b, c, d] = self.route;
+        let routed = a.irqs | b.irqs | c.irqs | d.irqs;
+        self.disable | self.edge | self.level | self.deactivate | routed | self.enable == 0
     }
 
     /// Returns the interrupts that a word speaks of.

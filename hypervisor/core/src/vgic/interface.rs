@@ -1,6 +1,7 @@
 //! One vCPU's end: which interrupts wait for a list register, and which are in one.
 
 use super::list_register::MAX_LIST_REGISTERS;
+use super::v2::Senders;
 
 /// Banks a vCPU can see: its own, and 31 of shared interrupts.
 pub(super) const BANKS: usize = 32;
@@ -28,6 +29,8 @@ pub(super) struct Interface {
     pub(super) folded_at: u64,
     /// Since when the vCPU waits for others' list registers, to read a state; 0: it does not.
     pub(super) asked_at: u64,
+    /// Who sent the software-generated interrupts, which a GICv2 tells apart by that.
+    pub(super) senders: Senders,
 }
 
 /// What is in a list register.
@@ -41,11 +44,14 @@ pub(super) struct Slot {
     pub(super) owes: bool,
     /// Pending by a latch, not only by a line.
     pub(super) latched: bool,
+    /// Who sent it, where that is told.
+    pub(super) sender: Option<u8>,
 }
 
 impl Interface {
     pub(super) const fn new() -> Self {
-        const NONE: Slot = Slot { intid: 0, hardware: false, owes: false, latched: false };
+        const NONE: Slot =
+            Slot { intid: 0, hardware: false, owes: false, latched: false, sender: None };
         Self {
             summary: 0,
             ready: [0; BANKS],
@@ -57,6 +63,7 @@ impl Interface {
             loaded: false,
             folded_at: 0,
             asked_at: 0,
+            senders: Senders::NOBODY,
         }
     }
 

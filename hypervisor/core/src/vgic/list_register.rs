@@ -1,7 +1,7 @@
 //! List registers: the few interrupts the hardware's virtual interface knows at a time.
 //!
 //! [`ListRegister`] has the layout of `ICH_LR<n>_EL2` (GICv3 architecture, IHI 0069, 12.4), so that a GICv3
-//! host writes it as it stands. [`ListRegisters`] is implemented by `hv-arch` over the registers of the
+//! host writes it as it stands; a GICv2 host has the same fields closer together ([`ListRegister::to_v2`]). [`ListRegisters`] is implemented by `hv-arch` over the registers of the
 //! processor it runs on, and by [`crate::fake`] over an array.
 
 use crate::ids::Irq;
@@ -28,6 +28,11 @@ impl ListRegister {
     const PRIORITY_SHIFT: u32 = 48;
     const PHYSICAL_SHIFT: u32 = 32;
     const MAINTENANCE_AT_END: u64 = 1 << 41;
+    /// `GICH_LR<n>` (GICv2, IHI 0048, 5.3.10): what it has of the same, and where.
+    const V2_VIRTUAL: u64 = 0x3ff;
+    const V2_PHYSICAL_SHIFT: u32 = 10;
+    const V2_PRIORITY_SHIFT: u32 = 23;
+    const V2_STATE_SHIFT: u32 = 28;
 
     /// Returns a group 1 interrupt with no state yet.
     pub const fn new(irq: Irq, priority: u8) -> Self {
@@ -66,6 +71,47 @@ impl ListRegister {
     #[must_use]
     pub const fn maintenance_at_end(self) -> Self {
         Self(self.0 | Self::MAINTENANCE_AT_END)
+    }
+
+    /// Names the processor that sent a software-generated interrupt to a GICv2; not with
+    /// [`Self::hardware`].
+    #[must_use]
+    pub const fn from_processor(self, sender: u8) -> Self {
+        Self(self.0 | (sender as u64 & 0b111) << Self::PHYSICAL_SHIFT)
+    }
+
+    /// Takes the content of a GICv2's `GICH_LR<n>`.
+    pub const fn from_v2(raw: u32) -> Self {
+        let raw = raw as u64;
+        let group = if raw == 0 { 0 } else { Self::GROUP_1 };
+        Self(
+            group
+                | raw & Self::V2_VIRTUAL
+                | (raw >> Self::V2_PHYSICAL_SHIFT & 0x3ff) << Self::PHYSICAL_SHIFT
+                | (raw >> Self::V2_PRIORITY_SHIFT & 0x1f) << (Self::PRIORITY_SHIFT + 3)
+                | (raw >> Self::V2_STATE_SHIFT & 0b11) << 62
+                | raw >> 31 << 61,
+        )
+    }
+
+    /// Returns the content for a GICv2's `GICH_LR<n>`: priorities have five bits there, and a guest takes
+    /// what is in group 0.
+    pub const fn to_v2(self) -> u32 {
+        let state = self.0 >> 62;
+        let hardware = self.0 >> 61 & 1;
+        let priority = self.0 >> (Self::PRIORITY_SHIFT + 3) & 0x1f;
+        let raw = hardware << 31
+            | state << Self::V2_STATE_SHIFT
+            | priority << Self::V2_PRIORITY_SHIFT
+            | (self.0 >> Self::PHYSICAL_SHIFT & 0x3ff) << Self::V2_PHYSICAL_SHIFT
+            | self.0 & Self::V2_VIRTUAL;
+        let [a, b, c, d, ..] = raw.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// Says which processor sent it, where that was said.
+    pub const fn sender(self) -> u8 {
+        self.0.to_le_bytes()[4] & 0b111
     }
 
     /// Says whether the interrupt waits for the guest to take it.
@@ -149,6 +195,8 @@ pub struct FakeListRegisters {
     /// What the guest has taken and not ended, with its priority; the most urgent is last.
     running: Vec<(Irq, u8)>,
     end_count: u32,
+    /// Who sent what the guest took last.
+    pub sender: u8,
     /// The physical interrupts deactivated so far: by the hypervisor, and by the guest's ends.
     pub deactivated: Vec<Irq>,
 }
@@ -169,6 +217,7 @@ impl FakeListRegisters {
             .filter(|it| u16::from(it.priority()) < running)?;
         *register = ListRegister(register.0 & !ListRegister::PENDING | ListRegister::ACTIVE);
         let irq = Irq::new(register.intid())?;
+        self.sender = register.sender();
         self.running.push((irq, register.priority()));
         Some(irq)
     }
@@ -255,5 +304,19 @@ mod tests {
         let lr = ListRegister::new(Irq::sgi(3), 0).active().maintenance_at_end();
         assert_eq!(lr.raw(), 0x9000_0200_0000_0003);
         assert!(ListRegister::new(irq, 0).is_empty());
+    }
+
+    #[test]
+    fn a_gicv2_has_the_same_fields_closer_together() {
+        let irq = Irq::spi(1).unwrap();
+        let device = ListRegister::new(irq, 0xa0).pending().hardware();
+        assert_eq!(device.to_v2(), 0x9a00_8421);
+        let line = ListRegister::new(Irq::ppi(14), 0xf8).active().maintenance_at_end();
+        assert_eq!(line.to_v2(), 0x2f88_001e);
+        let sent = ListRegister::new(Irq::sgi(3), 0).pending().active().from_processor(5);
+        assert_eq!((sent.to_v2(), sent.sender()), (0x3000_1403, 5));
+        for register in [device, line, sent, ListRegister::EMPTY] {
+            assert_eq!(ListRegister::from_v2(register.to_v2()), register);
+        }
     }
 }

@@ -3,7 +3,8 @@
 //! Offsets: GICv3 architecture (IHI 0069) 12.11, "The GIC Redistributor register map". There are no LPIs, so
 //! that `GICR_CTLR` and the tables' registers read as zero, and a redistributor is always awake.
 
-use super::dist::{Field, IIDR, MmioRead, PIDR2, Work};
+use super::dist::{Field, IIDR, MmioRead, Work};
+use super::v3::PIDR2;
 use super::{ListRegisters, Vgic, affinity};
 use crate::exit::Width;
 use crate::ids::VcpuId;

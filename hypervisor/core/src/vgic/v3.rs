@@ -1,137 +1,120 @@
-//! What is particular to GICv3: where the frames are, affinities, `ICC_SGI1R_EL1`.
+//! What is particular to GICv3: affinities, the distributor's routers, `ICC_SGI1R_EL1`.
 
-use super::dist::{MmioRead, Work};
+use super::dist::{Field, IIDR, MmioRead, Work, low_word};
+use super::interrupt::BANK;
 use super::{ListRegisters, Vgic};
-use crate::addr::GuestAddr;
 use crate::exit::Width;
 use crate::ids::{Irq, VcpuId};
-use arrayvec::ArrayVec;
 
-/// Bytes of the distributor's frame.
-const DISTRIBUTOR_SIZE: u64 = 0x1_0000;
-/// Bytes of one vCPU's two redistributor frames.
-const REDISTRIBUTOR_SIZE: u64 = 0x2_0000;
-/// The most regions of redistributors a machine is taken to have.
-const MAX_REGIONS: usize = 8;
-
-/// Where the guest sees its interrupt controller.
-#[derive(Clone, Debug)]
-pub struct Layout {
-    /// The distributor.
-    pub distributor: GuestAddr,
-    /// The redistributors, in the order of the vCPUs.
-    pub redistributors: ArrayVec<RedistributorRegion, MAX_REGIONS>,
-}
-
-/// Adjoining redistributors.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct RedistributorRegion {
-    /// The first frame.
-    pub base: GuestAddr,
-    /// How many vCPUs' redistributors fit in.
-    pub vcpus: u32,
-}
-
-/// A register's place in the interrupt controller.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Location {
-    /// In the distributor.
-    Distributor {
-        /// Bytes from its start.
-        offset: u64,
-    },
-    /// In a vCPU's redistributor.
-    Redistributor {
-        /// Whose.
-        owner: VcpuId,
-        /// Bytes from its start.
-        offset: u64,
-    },
-}
-
-impl Layout {
-    /// Finds the register at `address`; nothing if the interrupt controller does not answer there.
-    fn locate(&self, address: GuestAddr, vcpus: u32) -> Option<Location> {
-        let offset = address.raw().wrapping_sub(self.distributor.raw());
-        if offset < DISTRIBUTOR_SIZE {
-            return Some(Location::Distributor { offset });
-        }
-        let mut first = 0;
-        for region in &self.redistributors {
-            let offset = address.raw().wrapping_sub(region.base.raw());
-            let number = u32::try_from(offset / REDISTRIBUTOR_SIZE).unwrap_or(u32::MAX);
-            if number < region.vcpus {
-                let owner = VcpuId(first + number);
-                let offset = offset % REDISTRIBUTOR_SIZE;
-                return (owner.0 < vcpus).then_some(Location::Redistributor { owner, offset });
-            }
-            first += region.vcpus;
-        }
-        None
-    }
-
-    /// Says whether `vcpu` has the last redistributor in its region.
-    pub(super) fn is_last(&self, vcpu: VcpuId, vcpus: u32) -> bool {
-        let ends = self.redistributors.iter().scan(0, |end, region| {
-            *end += region.vcpus;
-            Some(*end)
-        });
-        vcpu.0 + 1 == vcpus || ends.into_iter().any(|end| end == vcpu.0 + 1)
-    }
-}
+/// `GICD_CTLR.EnableGrp1A`, as a non-secure guest sees it.
+pub(super) const ENABLE_GROUP_1: u32 = 1 << 1;
+const ENABLE_GROUP_1_LEGACY: u32 = 1 << 0;
+const AFFINITY_ROUTING: u32 = 1 << 4;
+/// GIC architecture 3.
+pub(super) const PIDR2: u32 = 0x30;
+/// The guest's interrupt numbers have ten bits.
+const ID_BITS: u32 = 10;
+/// "1 of N" routing is not offered.
+const NO_ONE_OF_N: u32 = 1 << 25;
+/// `GICD_IROUTER<n>`: Aff3 and Aff2 to Aff0.
+const AFFINITY_BITS: u64 = 0xff_00ff_ffff;
 
 impl Vgic {
-    /// Finds the register at a guest physical address; nothing if it is not the controller's.
-    pub fn locate(&self, address: GuestAddr) -> Option<Location> {
-        self.layout.locate(address, self.vcpus())
-    }
-
-    /// Reads a register for `reader`, whose list registers `registers` are.
-    ///
-    /// Registers that do not exist, and widths that a register does not allow, read as zero.
-    pub fn read(
+    pub(super) fn read_distributor_v3(
         &mut self,
         reader: VcpuId,
-        location: Location,
+        offset: u64,
         width: Width,
         registers: &mut impl ListRegisters,
     ) -> MmioRead {
-        match location {
-            Location::Distributor { offset } if is_aligned(offset, width) => {
-                self.read_distributor(reader, offset, width, registers)
+        if let Some(field) = Field::decode(offset, width) {
+            // With affinity routing a vCPU's own interrupts are in its redistributor only.
+            if field.is_private() {
+                return MmioRead::Value(0);
             }
-            Location::Redistributor { owner, offset } if is_aligned(offset, width) => {
-                self.read_redistributor(reader, owner, offset, width, registers)
-            }
-            _ => MmioRead::Value(0),
+            return self.read_field(reader, reader, field, width, registers);
         }
+        let value = match (offset, width) {
+            (0x0, Width::Word) => self.control | AFFINITY_ROUTING,
+            (0x4, Width::Word) => self.typer(),
+            (0x8, Width::Word) => IIDR,
+            (0xffe8, Width::Word) => PIDR2,
+            _ => return MmioRead::Value(self.read_router(offset, width)),
+        };
+        MmioRead::Value(value.into())
     }
 
-    /// Writes a register for `writer`, whose list registers `registers` are.
-    ///
-    /// Registers that do not exist, and widths that a register does not allow, ignore it.
-    pub fn write(
+    pub(super) fn write_distributor_v3(
         &mut self,
         writer: VcpuId,
-        location: Location,
+        offset: u64,
         width: Width,
         value: u64,
         registers: &mut impl ListRegisters,
     ) -> Work {
-        match location {
-            Location::Distributor { offset } if is_aligned(offset, width) => {
-                self.write_distributor(writer, offset, width, value, registers)
+        if let Some(field) = Field::decode(offset, width) {
+            if field.is_private() {
+                return Work::default();
             }
-            Location::Redistributor { owner, offset } if is_aligned(offset, width) => {
-                self.write_redistributor(writer, owner, offset, width, value, registers)
-            }
-            _ => Work::default(),
+            return self.write_field(writer, writer, field, width, value, registers);
         }
+        match (offset, width) {
+            (0x0, Width::Word) => {
+                let control = low_word(value) & (ENABLE_GROUP_1 | ENABLE_GROUP_1_LEGACY);
+                self.write_control(writer, control, registers).into()
+            }
+            _ => self.write_router(writer, offset, width, value, registers),
+        }
+    }
+
+    fn typer(&self) -> u32 {
+        let lines = u32::try_from(self.shared.len()).unwrap_or(31);
+        let legacy_cpus = (self.vcpus() - 1).min(7);
+        NO_ONE_OF_N | (ID_BITS - 1) << 19 | legacy_cpus << 5 | lines
+    }
+
+    fn read_router(&self, offset: u64, width: Width) -> u64 {
+        let Some((bank, index)) = router(offset, width) else { return 0 };
+        let Some(state) = self.bank(VcpuId(0), bank) else { return 0 };
+        match (width, offset & 4) {
+            (Width::Double, _) | (_, 0) => affinity(state.target(index)),
+            // The upper half: Aff3, which no vCPU has.
+            _ => 0,
+        }
+    }
+
+    fn write_router(
+        &mut self,
+        writer: VcpuId,
+        offset: u64,
+        width: Width,
+        value: u64,
+        registers: &mut impl ListRegisters,
+    ) -> Work {
+        let Some((bank, index)) = router(offset, width) else { return Work::default() };
+        let value = match (width, offset & 4) {
+            (Width::Double, _) => value,
+            (_, 0) => value & Width::Word.mask(),
+            _ => return Work::default(),
+        };
+        // A target that does not exist leaves the old one, as on Xen.
+        let target = vcpu_with_affinity(value & AFFINITY_BITS, self.vcpus());
+        let Some(target) = target else { return Work::default() };
+        let moved = self.fold(writer, registers);
+        let mut work = self.retarget(bank, index, target);
+        work.kick = work.kick.and(moved);
+        work
     }
 }
 
-const fn is_aligned(offset: u64, width: Width) -> bool {
-    offset & (width.bytes() - 1) == 0
+/// Returns the bank and index of the interrupt whose `GICD_IROUTER` is at `offset`.
+fn router(offset: u64, width: Width) -> Option<(usize, u32)> {
+    if !matches!(width, Width::Word | Width::Double) {
+        return None;
+    }
+    let number = u32::try_from(offset.checked_sub(0x6000)? / 8).ok()?;
+    let irq = Irq::new(number).filter(|irq| !irq.is_private())?;
+    Some(((irq.intid() / BANK) as usize, irq.intid() % BANK))
 }
 
 /// Returns a vCPU's affinity as `MPIDR_EL1` has it: 16 to a cluster, as on Xen.

@@ -4,13 +4,14 @@ use crate::domain::Settings;
 use crate::domain::create::Request;
 use crate::hypercall::Caller;
 use crate::hypercall::sysctl::pools;
+use crate::state::{HostGic, Hypervisor};
 use arrayvec::ArrayVec;
 use hv_core::addr::GuestAddr;
 use hv_core::grant::Limits;
 use hv_core::guest::Handle;
 use hv_core::ids::{DomId, Irq};
 use hv_core::sched::pool::{PoolError, PoolId};
-use hv_core::vgic::{Layout, RedistributorRegion};
+use hv_core::vgic::{self, Layout, RedistributorRegion};
 use hypercall_abi::arch_arm as arm;
 use hypercall_abi::domctl::{
     CreateDomain, Domctl, XEN_DOMCTL_CDF_HAP, XEN_DOMCTL_CDF_HVM, XEN_DOMCTL_GRANT_VERSION_MASK,
@@ -29,11 +30,11 @@ pub(super) fn create(
     let hv = caller.hv;
     hv.host.options.interface.take_creation(&mut domctl);
     let mut wanted: CreateDomain = domctl.payload();
-    check(&wanted)?;
+    check(&wanted, gic_version(hv))?;
     // Holding this, nobody else takes the number found free.
     let mut last = hv.last_domid.lock();
     let id = choose(caller, domctl.domain, *last)?;
-    wanted.arch.gic_version = arm::XEN_DOMCTL_CONFIG_GIC_V3;
+    wanted.arch.gic_version = gic_version(hv);
     wanted.arch.clock_frequency = hv.host.timer_node_frequency;
     domctl.domain = id.0;
     domctl.set_payload(&wanted);
@@ -61,21 +62,41 @@ fn settle(caller: &Caller<'_>, id: DomId, pool: PoolId) -> Result<(), Errno> {
     }
 }
 
-fn check(wanted: &CreateDomain) -> Result<(), Errno> {
+/// Returns which interrupt controller a guest has: the host's version.
+pub(super) fn gic_version(hv: &Hypervisor) -> u8 {
+    match hv.host.gic {
+        HostGic::V2 { .. } => arm::XEN_DOMCTL_CONFIG_GIC_V2,
+        HostGic::V3 => arm::XEN_DOMCTL_CONFIG_GIC_V3,
+    }
+}
+
+/// Checks a configuration; `native` is the version of the host's interrupt controller.
+fn check(wanted: &CreateDomain, native: u8) -> Result<(), Errno> {
     let arch = &wanted.arch;
-    let native = [arm::XEN_DOMCTL_CONFIG_GIC_NATIVE, arm::XEN_DOMCTL_CONFIG_GIC_V3];
+    let version = match arch.gic_version {
+        arm::XEN_DOMCTL_CONFIG_GIC_NATIVE => native,
+        version => version,
+    };
+    let most = match version {
+        arm::XEN_DOMCTL_CONFIG_GIC_V2 => vgic::MAX_VCPUS_V2,
+        arm::XEN_DOMCTL_CONFIG_GIC_V3 => arm::GUEST_MAX_VCPUS,
+        _ => return Err(Errno::EINVAL),
+    };
     let fine = wanted.flags == XEN_DOMCTL_CDF_HVM | XEN_DOMCTL_CDF_HAP
         && wanted.iommu_opts == 0
-        && (1..=arm::GUEST_MAX_VCPUS).contains(&wanted.max_vcpus)
+        && (1..=most).contains(&wanted.max_vcpus)
         && wanted.grant_opts & XEN_DOMCTL_GRANT_VERSION_MASK == GRANT_VERSION
         && wanted.grant_opts & !XEN_DOMCTL_GRANT_VERSION_MASK == 0
         && wanted.altp2m_opts == 0
         && wanted.vmtrace_size == 0
-        && native.contains(&arch.gic_version)
         && arch.sve_vl == 0
         && arch.tee_type == arm::XEN_DOMCTL_CONFIG_TEE_NONE
         && arch.nr_spis <= Irq::SPI_END - 32;
-    if fine { Ok(()) } else { Err(Errno::EINVAL) }
+    if !fine {
+        return Err(Errno::EINVAL);
+    }
+    // The host's controller gives guests an interface of its own version only.
+    if version == native { Ok(()) } else { Err(Errno::ENODEV) }
 }
 
 /// Takes the number asked for, or the next free one after `last`.
@@ -89,14 +110,29 @@ fn choose(caller: &Caller<'_>, asked: u16, last: u16) -> Result<DomId, Errno> {
     after.map(DomId).find(|id| !domains.contains_key(id)).ok_or(Errno::ENOMEM)
 }
 
+/// Returns where a guest sees its interrupt controller (`public/arch-arm.h`).
+fn layout(hv: &Hypervisor) -> Layout {
+    match hv.host.gic {
+        HostGic::V2 { .. } => Layout::V2 {
+            distributor: GuestAddr::new(arm::GUEST_GICD_BASE),
+            interface: GuestAddr::new(arm::GUEST_GICC_BASE),
+        },
+        HostGic::V3 => {
+            let mut redistributors = ArrayVec::new();
+            redistributors.push(RedistributorRegion {
+                base: GuestAddr::new(arm::GUEST_GICV3_GICR0_BASE),
+                vcpus: u32::try_from(arm::GUEST_GICV3_GICR0_SIZE / REDISTRIBUTOR)
+                    .unwrap_or(u32::MAX),
+            });
+            let distributor = GuestAddr::new(arm::GUEST_GICV3_GICD_BASE);
+            Layout::V3 { distributor, redistributors }
+        }
+    }
+}
+
 fn request(caller: &Caller<'_>, id: DomId, wanted: &CreateDomain) -> Request {
     let defaults = Limits::default();
     let limit = |asked: i32, default| u32::try_from(asked).unwrap_or(default);
-    let mut redistributors = ArrayVec::new();
-    redistributors.push(RedistributorRegion {
-        base: GuestAddr::new(arm::GUEST_GICV3_GICR0_BASE),
-        vcpus: u32::try_from(arm::GUEST_GICV3_GICR0_SIZE / REDISTRIBUTOR).unwrap_or(u32::MAX),
-    });
     Request {
         id,
         settings: Settings {
@@ -116,7 +152,7 @@ fn request(caller: &Caller<'_>, id: DomId, wanted: &CreateDomain) -> Request {
             maptrack_frames: limit(wanted.max_maptrack_frames, defaults.maptrack_frames),
         },
         handle: wanted.handle,
-        layout: Layout { distributor: GuestAddr::new(arm::GUEST_GICV3_GICD_BASE), redistributors },
+        layout: layout(caller.hv),
         frame_limit: 0,
     }
 }

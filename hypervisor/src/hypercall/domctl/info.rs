@@ -6,7 +6,7 @@ use crate::state::Hypervisor;
 use hv_core::guest::GuestMemory;
 use hv_core::lifecycle::Dying;
 use hv_core::sched::Hold;
-use hypercall_abi::arch_arm::{ArchDomainconfig, XEN_DOMCTL_CONFIG_GIC_V3};
+use hypercall_abi::arch_arm::ArchDomainconfig;
 use hypercall_abi::domctl as abi;
 use hypercall_abi::domctl::{
     AddressSize, GetDomainInfo, SetDomainHandle, SetTimeOffset, XenctlBitmap,
@@ -40,7 +40,7 @@ pub fn describe(hv: &Hypervisor, domain: &Domain) -> GetDomainInfo {
         handle: *domain.handle.lock(),
         gpaddr_bits: hv.host.ipa_bits,
         arch_config: ArchDomainconfig {
-            gic_version: XEN_DOMCTL_CONFIG_GIC_V3,
+            gic_version: super::create::gic_version(hv),
             nr_spis: domain.settings.spis,
             clock_frequency: hv.host.timer_node_frequency,
             ..ArchDomainconfig::default()

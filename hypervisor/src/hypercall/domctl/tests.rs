@@ -2,15 +2,17 @@
 
 use super::abi;
 use crate::command_line::Options;
+use crate::domain::destroy::Progress;
 use crate::hypercall::Outcome;
 use crate::interface::Interface;
+use crate::state::HostGic;
 use crate::testbed::{GUEST_RAM, REQUEST, Testbed};
 use core::sync::atomic::Ordering;
-use hv_core::addr::{Gfn, Mfn};
+use hv_core::addr::{Gfn, MachineAddr, Mfn};
 use hv_core::guest::{GuestMemory, Handle};
 use hv_core::ids::{DomId, VcpuId};
 use hv_core::lifecycle::ShutdownReason;
-use hv_core::p2m::Kind;
+use hv_core::p2m::{Kind, TableFrames};
 use hv_core::sched::Hold;
 use hypercall_abi::arch_arm::{ArchDomainconfig, VGCF_ONLINE, VcpuGuestContext};
 use hypercall_abi::domctl::{
@@ -144,6 +146,65 @@ fn configurations_that_cannot_be_are_refused() {
     assert_eq!(bed.call(0, DOMCTL, [REQUEST, 0, 0, 0, 0]), Errno::EFAULT.into());
     bed.write_protect(false);
     assert_eq!(bed.hv.all_domains().len(), 3, "nobody could be told of it");
+}
+
+#[test]
+fn a_guest_has_the_hosts_interrupt_controller_and_no_other() {
+    let with = |gic_version, max_vcpus| CreateDomain {
+        arch: ArchDomainconfig { gic_version, ..ArchDomainconfig::default() },
+        max_vcpus,
+        ..wanted()
+    };
+    let bed = Testbed::new();
+    assert_eq!(create(&bed, 0, &with(1, 2)), Err(Errno::ENODEV), "as on Xen");
+    assert_eq!(create(&bed, 0, &with(2, 128)), Ok(3));
+    let interface = MachineAddr::new(0xff84_6000);
+    let mut bed = Testbed::new();
+    bed.hv.host.gic = HostGic::V2 { interface };
+    assert_eq!(create(&bed, 0, &with(2, 2)), Err(Errno::ENODEV));
+    for version in [0, 1] {
+        assert_eq!(create(&bed, 0, &with(version, 9)), Err(Errno::EINVAL));
+    }
+    let free = bed.hv.frames.lock().free();
+    assert_eq!(create(&bed, 0, &with(0, 8)), Ok(3));
+    assert_eq!(answer::<CreateDomain>(&bed).arch.gic_version, 1);
+    assert_eq!(info(&bed, 3).unwrap().arch_config.gic_version, 1);
+    let domain = bed.domain(3);
+    let seen = |gfn| domain.p2m.lock().lookup(bed.hv.machine.memory(), Gfn::new(gfn));
+    for (page, gfn) in [0x3002, 0x3003].into_iter().enumerate() {
+        let mapping = seen(gfn).unwrap();
+        assert_eq!(mapping.mfn.number(), 0xf_f846 + page as u64);
+        assert_eq!(mapping.kind, Kind::Device);
+    }
+    assert_eq!((seen(0x3001), seen(0x3004)), (None, None));
+    drop(domain);
+    while bed.hv.destroy(&bed.domain(3)) == Progress::More {}
+    assert_eq!(bed.hv.frames.lock().free(), free);
+}
+
+#[test]
+fn a_guest_whose_interrupt_controller_finds_no_memory_leaves_nothing() {
+    let mut bed = Testbed::new();
+    bed.hv.host.gic = HostGic::V2 { interface: MachineAddr::new(0xff84_6000) };
+    let mut taken = Vec::new();
+    while let Some((frame, _)) = TableFrames::alloc(&mut *bed.hv.frames.lock(), 0) {
+        taken.push(frame);
+    }
+    // With one frame more each time, it fails at each of its steps.
+    let mut made = false;
+    for count in 0..24 {
+        assert_eq!(bed.hv.frames.lock().free(), count);
+        match create(&bed, 9, &wanted()) {
+            Ok(_) => {
+                made = true;
+                while bed.hv.destroy(&bed.domain(9)) == Progress::More {}
+            }
+            Err(error) => assert_eq!(error, Errno::ENOMEM, "{count} frames"),
+        }
+        assert_eq!(bed.hv.frames.lock().free(), count, "they all came back");
+        TableFrames::free(&mut *bed.hv.frames.lock(), taken.pop().unwrap(), 0);
+    }
+    assert!(made);
 }
 
 #[test]
