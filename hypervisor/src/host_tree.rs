@@ -46,6 +46,8 @@ pub struct HostTree {
     pub root_cells: (u32, u32),
     /// Strings of the root's `compatible`.
     pub compatible: Vec<String>,
+    /// The address after the last that every device reaches, if some reach less than all (`dma-ranges`).
+    pub dma_end: Option<u64>,
 }
 
 /// A processor.

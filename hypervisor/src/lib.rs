@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+pub mod board;
 pub mod boot_modules;
 pub mod command_line;
 pub mod console;

@@ -11,4 +11,6 @@ mod real;
 #[cfg(not(target_os = "none"))]
 pub use fake::{Asked, GuestSpace, Lists, Machine, Memory, Relax, VcpuContext, VirtualTimer};
 #[cfg(target_os = "none")]
-pub use real::{GuestSpace, KICK, Lists, Machine, Memory, Relax, VcpuContext, VirtualTimer};
+pub use real::{
+    GuestSpace, KICK, Lists, Machine, Memory, PowerSwitch, Relax, VcpuContext, VirtualTimer,
+};

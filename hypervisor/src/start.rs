@@ -1,12 +1,13 @@
 //! The boot order: one step a line, each where it is because the next one needs it.
 
+use crate::board::{Board, SerialModel};
 use crate::boot_modules::{self, ModuleError};
 use crate::command_line::Options;
 use crate::console::Console;
 use crate::domain::dom0::{self, Dom0Error};
-use crate::host_tree::{EnableMethod, GicRegisters, HostTree, SerialKind, TreeError};
+use crate::host_tree::{Conduit, EnableMethod, GicRegisters, HostTree, SerialKind, TreeError};
 use crate::lock::Lock;
-use crate::machine::{KICK, Machine};
+use crate::machine::{KICK, Machine, PowerSwitch};
 use crate::range_set::RangeSet;
 use crate::region::Region;
 use crate::state::{Host, HostGic, Hypervisor, Processor};
@@ -18,9 +19,10 @@ use core::fmt;
 use hashbrown::HashMap;
 use hv_arch::direct_map::{self, BootRegion, ClaimError};
 use hv_arch::gic::GicError;
-use hv_arch::uart::{Emergency, Pl011};
+use hv_arch::uart::{Emergency, Model, SerialPort as Serial};
+use hv_arch::watchdog::Watchdog;
 use hv_arch::{BootInfo, gic, power, stage2, timer};
-use hv_core::addr::{Mfn, PAGE_SIZE};
+use hv_core::addr::{MachineAddr, Mfn, PAGE_SIZE};
 use hv_core::frames::Frames;
 use hv_core::idregs::IdRegisters;
 use hv_core::ids::CpuId;
@@ -43,6 +45,8 @@ enum StartError {
     NoHeap,
     NoSerialPort,
     SerialPort,
+    Board(&'static str, String),
+    Watchdog,
     Gic(GicError),
     Modules(ModuleError),
     Dom0(Dom0Error),
@@ -55,8 +59,15 @@ impl fmt::Display for StartError {
             Self::NoTree(error) => write!(f, "the loader gave no device tree ({error:?})"),
             Self::Memory(bank, error) => write!(f, "memory at {bank:?} is unusable ({error:?})"),
             Self::NoHeap => f.write_str("there is too little memory for the hypervisor itself"),
-            Self::NoSerialPort => f.write_str("the device tree names no PL011 serial port"),
+            Self::NoSerialPort => {
+                f.write_str("the device tree names no PL011 or mini-UART as serial port")
+            }
             Self::SerialPort => f.write_str("the serial port cannot be mapped"),
+            Self::Board(wanted, found) => write!(
+                f,
+                "this image is for {wanted}, and the device tree is of another board ({found})"
+            ),
+            Self::Watchdog => f.write_str("the watchdog cannot be mapped"),
             Self::Gic(error) => write!(f, "the interrupt controller is unusable ({error:?})"),
             Self::Modules(error) => error.fmt(f),
             Self::Dom0(error) => error.fmt(f),
@@ -64,9 +75,13 @@ impl fmt::Display for StartError {
     }
 }
 
-/// Starts the machine; never comes back.
-pub fn start(boot: BootInfo) -> ! {
-    match bring_up(&boot) {
+/// Starts the machine, which is to be a `board`; never comes back.
+pub fn start(boot: BootInfo, board: &'static Board) -> ! {
+    // What goes wrong before the device tree has named a serial port is said at all that there may be.
+    for (kind, at) in board.early_serial {
+        let _ = Serial::also(model(*kind), MachineAddr::new(*at));
+    }
+    match bring_up(&boot, board) {
         Ok(hv) => run(hv, CpuId(0)),
         Err(error) => {
             use core::fmt::Write;
@@ -77,9 +92,13 @@ pub fn start(boot: BootInfo) -> ! {
     }
 }
 
-fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
+fn bring_up(boot: &BootInfo, board: &'static Board) -> Result<&'static Hypervisor, StartError> {
     let blob = direct_map::device_tree(boot.device_tree).map_err(StartError::NoTree)?.leak();
     let tree = HostTree::parse(blob).map_err(StartError::Tree)?;
+    if !board.is_described_by(&tree.compatible) {
+        let found = tree.compatible.first().cloned().unwrap_or_default();
+        return Err(StartError::Board(board.name, found));
+    }
     // First of all a place to print to.
     let (passed, _) = Options::parse(tree.command_line());
     let (serial, serial_irq) = open_serial(&tree, passed.dtuart.as_deref())?;
@@ -91,10 +110,11 @@ fn bring_up(boot: &BootInfo) -> Result<&'static Hypervisor, StartError> {
     let (options, complaints) = Options::parse(&command_line(&tree, &found.command_line));
     let frames = collect_frames(&tree, &free);
     start_interrupts(&tree)?;
+    let power = power_switch(&tree, board)?;
     let processors = processors(&tree, &options);
     let console = Console::new(&options);
     let hv = HYPERVISOR.call_once(|| Hypervisor {
-        machine: Machine::new(serial),
+        machine: Machine::new(serial, power),
         host: Host {
             command_line: command_line(&tree, &found.command_line),
             options,
@@ -179,13 +199,35 @@ fn take_modules(tree: &HostTree, free: &mut RangeSet) -> Result<Modules, StartEr
 fn open_serial(
     tree: &HostTree,
     name: Option<&str>,
-) -> Result<(Pl011, Option<hv_core::ids::Irq>), StartError> {
+) -> Result<(Serial, Option<hv_core::ids::Irq>), StartError> {
     let port = tree.console(name).ok_or(StartError::NoSerialPort)?;
-    if !matches!(port.kind, SerialKind::Pl011 | SerialKind::Sbsa) {
-        return Err(StartError::NoSerialPort);
-    }
-    let serial = Pl011::new(port.registers.base).map_err(|_| StartError::SerialPort)?;
+    let kind = match port.kind {
+        SerialKind::Pl011 | SerialKind::Sbsa => Model::Pl011,
+        SerialKind::Bcm2835Aux => Model::Mini,
+    };
+    let serial = Serial::open(kind, port.registers.base).map_err(|_| StartError::SerialPort)?;
     Ok((serial, port.interrupt.map(|interrupt| interrupt.irq)))
+}
+
+fn model(kind: SerialModel) -> Model {
+    match kind {
+        SerialModel::Pl011 => Model::Pl011,
+        SerialModel::Mini => Model::Mini,
+    }
+}
+
+/// Finds what turns the machine off: the firmware where it can be asked.
+fn power_switch(tree: &HostTree, board: &Board) -> Result<PowerSwitch, StartError> {
+    if tree.psci.is_some_and(|psci| psci.conduit == Conduit::Smc) {
+        return Ok(PowerSwitch::Psci);
+    }
+    match board.watchdog {
+        Some(at) => {
+            let watchdog = Watchdog::new(MachineAddr::new(at));
+            watchdog.map(PowerSwitch::Watchdog).map_err(|_| StartError::Watchdog)
+        }
+        None => Ok(PowerSwitch::Nothing),
+    }
 }
 
 /// Maps all RAM; returns the addresses that nobody uses.
@@ -200,6 +242,13 @@ fn map_memory(tree: &HostTree, boot: &BootInfo) -> Result<RangeSet, StartError> 
     free.remove(boot.device_tree.frame().base().raw()..boot.device_tree.raw() + (2 << 20));
     for region in &tree.reserved {
         free.remove(region.base.frame().base().raw()..region.end().next_multiple_of(PAGE_SIZE));
+    }
+    // Where processors wait to be told where to start, firmware's code is beside.
+    for cpu in &tree.cpus {
+        if let EnableMethod::SpinTable(place) = cpu.enable {
+            let page = place.frame().base().raw();
+            free.remove(page..page + PAGE_SIZE);
+        }
     }
     Ok(free)
 }
@@ -220,8 +269,8 @@ fn take_heap(tree: &HostTree, free: &mut RangeSet) -> Result<(), StartError> {
         .last()
         .ok_or(StartError::NoHeap)?;
     let start = (place.end - wanted) / PAGE_SIZE * PAGE_SIZE;
-    let region = BootRegion::claim(hv_core::addr::MachineAddr::new(start), wanted)
-        .map_err(|_| StartError::NoHeap)?;
+    let region =
+        BootRegion::claim(MachineAddr::new(start), wanted).map_err(|_| StartError::NoHeap)?;
     hv_arch::heap::add(region);
     free.remove(start..start + wanted);
     Ok(())
@@ -312,11 +361,18 @@ fn start_others(hv: &'static Hypervisor, tree: &HostTree) {
     let others = tree.cpus.iter().filter(|cpu| cpu.mpidr != own);
     for (processor, cpu) in hv.processors.iter().skip(1).zip(others) {
         let id = processor.id;
-        if cpu.enable != EnableMethod::Psci {
-            hv.print(format_args!("{id:?} ({:#x}) is not started by PSCI: left out", cpu.mpidr));
-            continue;
-        }
-        match power::start_cpu(cpu.mpidr, id, run_other) {
+        let started = match cpu.enable {
+            EnableMethod::Psci => power::start_cpu(cpu.mpidr, id, run_other),
+            EnableMethod::SpinTable(place) => power::start_waiting_cpu(place, id, run_other),
+            EnableMethod::Unknown => {
+                hv.print(format_args!(
+                    "{id:?} ({:#x}) is started neither by PSCI nor by a spin table: left out",
+                    cpu.mpidr
+                ));
+                continue;
+            }
+        };
+        match started {
             Ok(()) => wait_for(hv, id),
             Err(error) => {
                 hv.print(format_args!("{id:?} ({:#x}) does not start: {error:?}", cpu.mpidr));

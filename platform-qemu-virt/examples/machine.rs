@@ -120,7 +120,7 @@ mod machine {
     }
 
     fn heap() {
-        assert!(!fits(512 << 10), "little can be allocated before there is memory");
+        assert!(!fits(1 << 20), "little can be allocated before there is memory");
         hv_arch::heap::add(BootRegion::claim(HEAP, 1 << 20).expect("nobody has it"));
         assert!(!fits(2 << 20));
         assert!(fits(512 << 10));

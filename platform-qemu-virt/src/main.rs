@@ -4,8 +4,21 @@
 #[cfg(target_os = "none")]
 mod image {
     use core::panic::PanicInfo;
+    use hv_arch::BootInfo;
+    use hypervisor::board::{Board, SerialModel};
 
-    hv_arch::entry!(hypervisor::start::start);
+    static BOARD: Board = Board {
+        name: "QEMU's virt machine",
+        compatible: &["linux,dummy-virt"],
+        early_serial: &[(SerialModel::Pl011, 0x0900_0000)],
+        watchdog: None,
+    };
+
+    hv_arch::entry!(main);
+
+    fn main(boot: BootInfo) -> ! {
+        hypervisor::start::start(boot, &BOARD)
+    }
 
     #[panic_handler]
     fn panic(info: &PanicInfo<'_>) -> ! {

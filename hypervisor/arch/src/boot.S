@@ -102,6 +102,12 @@ first_start:
     ldr     x2, =first_virtual
     br      x2
 
+// Another processor, which firmware or a loader left waiting and told nothing (spin-table).
+.global waiting_start
+waiting_start:
+    adrp    x1, {next_number}
+    ldr     x0, [x1, :lo12:{next_number}]
+
 // Another processor. In: x0 = its number.
 .global secondary_start
 secondary_start:

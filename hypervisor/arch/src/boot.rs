@@ -42,6 +42,7 @@ unsafe extern "C" {
     static image_end: u8;
     static stacks_start: u8;
     fn secondary_start();
+    fn waiting_start();
 }
 
 /// Distance between the stacks of two processors: a guard page, the emergency stack, a guard page, the
@@ -50,6 +51,8 @@ const STACK_STRIDE: u64 = 0x1_0000;
 const EMERGENCY_STACK: u64 = 0x4000;
 const GUARD: u64 = 0x1000;
 
+/// The number of the processor that [`prepare_waiting`] was called for last.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 static IMAGE_AT: AtomicU64 = AtomicU64::new(0);
 static SECONDARY_MAIN: Once<fn(CpuId) -> !> = Once::new();
 
@@ -87,6 +90,15 @@ pub(crate) fn is_stack(address: u64, len: u64) -> bool {
 pub(crate) fn prepare_secondary(main: fn(CpuId) -> !) -> MachineAddr {
     SECONDARY_MAIN.call_once(|| main);
     machine_address(secondary_start as *const () as u64)
+}
+
+/// Notes what the next processor runs that was left waiting, which number it has, and returns where it starts.
+pub(crate) fn prepare_waiting(cpu: CpuId, main: fn(CpuId) -> !) -> MachineAddr {
+    SECONDARY_MAIN.call_once(|| main);
+    NEXT_NUMBER.store(cpu.0.into(), Ordering::SeqCst);
+    // It looks there before its caches are on.
+    crate::cache::clean_and_invalidate((&raw const NEXT_NUMBER).addr() as u64, 8);
+    machine_address(waiting_start as *const () as u64)
 }
 
 /// The first Rust: processor 0, on its stack, at virtual addresses.
@@ -130,6 +142,7 @@ global_asm!(
     STACK_STRIDE = const STACK_STRIDE,
     EMERGENCY_STACK = const EMERGENCY_STACK,
     MAX_CPUS = const MAX_CPUS,
+    next_number = sym NEXT_NUMBER,
     root = sym mmu::ROOT,
     image_l1 = sym mmu::IMAGE_LEVEL_1,
     image_l2 = sym mmu::IMAGE_LEVEL_2,

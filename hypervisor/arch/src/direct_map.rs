@@ -11,7 +11,7 @@ pub(crate) use claims::touches_ram;
 pub use claims::{BootRegion, ClaimError, device_tree, manage, map_ram};
 
 use crate::cache;
-use crate::mmu::DIRECT_BASE;
+use crate::mmu::{self, DIRECT_BASE, MapError};
 use crate::regs::DczidEl0;
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -96,6 +96,21 @@ impl Managed {
         let offset = at.raw().wrapping_sub(self.start.load(Ordering::Relaxed));
         offset < size && len as u64 <= size - offset
     }
+}
+
+/// Tells a processor that waits for it, with its caches off, where to start.
+pub(crate) fn store_release_address(at: MachineAddr, entry: MachineAddr) -> Result<(), MapError> {
+    let image = crate::boot::image();
+    if !at.raw().is_multiple_of(8) || image.contains(&at) {
+        return Err(MapError::Overlap);
+    }
+    mmu::map_memory(at, 8)?;
+    let place: *mut u64 = direct(at).cast();
+    // SAFETY: it is mapped and aligned. The device tree says that firmware left it for this, and the page is
+    // handed to nobody else (`reserved` of the hypervisor's start).
+    unsafe { place.write_volatile(entry.raw()) };
+    cache::clean_and_invalidate(place.addr() as u64, 8);
+    Ok(())
 }
 
 /// Returns where the byte at `at` appears.

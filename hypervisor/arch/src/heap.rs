@@ -7,8 +7,9 @@ use talc::source::Manual;
 #[global_allocator]
 static HEAP: TalcLock<spin::mutex::SpinMutex<()>, Manual> = TalcLock::new(Manual);
 
-/// Room for what has to be known before the machine's memory is: the device tree's contents.
-const FIRST_SIZE: usize = 256 << 10;
+/// Room for what has to be known before the machine's memory is: the device tree's contents. The Raspberry Pi 4's,
+/// of 40 KiB, takes some 400 KiB.
+const FIRST_SIZE: usize = 1 << 20;
 static mut FIRST: [u8; FIRST_SIZE] = [0; FIRST_SIZE];
 
 /// Gives the heap its first bytes, which are part of the image; the first processor calls it once.

@@ -27,6 +27,7 @@ pub mod timer;
 pub mod trap;
 pub mod uart;
 pub mod vcpu;
+pub mod watchdog;
 
 pub use boot::BootInfo;
 pub use direct_map::DirectMap;

@@ -1,8 +1,10 @@
 //! Turning things on and off: processors and the machine (PSCI), and sleeping until an interrupt.
 
-use crate::boot;
+use crate::mmu::MapError;
 use crate::regs::IsrEl1;
+use crate::{boot, direct_map};
 use core::arch::asm;
+use hv_core::addr::MachineAddr;
 use hv_core::ids::CpuId;
 use smccc::{Smc, psci};
 
@@ -13,6 +15,8 @@ pub enum StartError {
     TooMany,
     /// The firmware refused, with this PSCI error.
     Firmware(psci::Error),
+    /// The place in memory that it waits at cannot be reached.
+    Unreachable(MapError),
 }
 
 /// Starts the processor whose affinity is `affinity` as number `cpu`; it runs `main`, which must be
@@ -24,6 +28,29 @@ pub fn start_cpu(affinity: u64, cpu: CpuId, main: fn(CpuId) -> !) -> Result<(), 
     let entry = boot::prepare_secondary(main);
     crate::barrier::dsb_sy();
     psci::cpu_on::<Smc>(affinity, entry.raw(), u64::from(cpu.0)).map_err(StartError::Firmware)
+}
+
+/// Starts a processor that waits for an address to appear at `place`, as number `cpu`; otherwise as
+/// [`start_cpu`] does.
+///
+/// Wait until it is up before you start the next: both would look in the same place for their number.
+///
+/// # Errors
+///
+/// If it is memory that somebody has, or `place` is none of 8 aligned bytes.
+pub fn start_waiting_cpu(
+    place: MachineAddr,
+    cpu: CpuId,
+    main: fn(CpuId) -> !,
+) -> Result<(), StartError> {
+    if cpu.index() >= crate::MAX_CPUS {
+        return Err(StartError::TooMany);
+    }
+    let entry = boot::prepare_waiting(cpu, main);
+    direct_map::store_release_address(place, entry).map_err(StartError::Unreachable)?;
+    // SAFETY: it only wakes processors that wait for it.
+    unsafe { asm!("dsb sy", "sev", options(nostack, preserves_flags)) };
+    Ok(())
 }
 
 /// Turns the machine off.

@@ -33,7 +33,7 @@ use hypercall_abi::hvm;
 const LAST_PORT: u32 = (1 << 17) - 1;
 /// Bytes of one virtual processor's redistributor.
 const REDISTRIBUTOR: u64 = 0x2_0000;
-/// Bits of an address that every device of the machine reaches.
+/// Bits of an address that every device is taken to reach where the device tree says no less.
 const DMA_BITS: u8 = 32;
 /// The processor state Dom0 starts in: EL1 with its own stack, interrupts masked.
 const START_STATE: u64 = 0x3c5;
@@ -122,7 +122,7 @@ pub fn build(
         kernel_size: modules.kernel.memory_size,
         ramdisk_size: modules.ramdisk.map_or(0, |ramdisk| ramdisk.len() as u64),
         ipa_bits: hv.host.ipa_bits,
-        dma_bits: DMA_BITS,
+        dma_bits: dma_bits(tree),
         console,
         grant_frames: u64::from(grants.frames),
     })?;
@@ -157,6 +157,12 @@ pub fn build(
     ));
     start(hv, &domain, &layout);
     Ok(())
+}
+
+/// Returns how many bits of an address every device reaches.
+fn dma_bits(tree: &HostTree) -> u8 {
+    let reached = tree.dma_end.and_then(u64::checked_ilog2);
+    reached.and_then(|bits| u8::try_from(bits).ok()).map_or(DMA_BITS, |bits| bits.min(DMA_BITS))
 }
 
 fn limits(options: &Options) -> Limits {

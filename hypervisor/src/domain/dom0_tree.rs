@@ -25,7 +25,7 @@ const LEVEL_LOW: u32 = 0xf08;
 const GIC_PHANDLE: u32 = 0xfde8;
 
 /// Devices that are the hypervisor's, or that cannot work in a guest.
-const KEPT_BACK: [&str; 22] = [
+const KEPT_BACK: [&str; 25] = [
     "xen,domain",
     "xen,domain-shared-memory-v1",
     "xen,evtchn-v1",
@@ -48,6 +48,10 @@ const KEPT_BACK: [&str; 22] = [
     "brcm,bcm2835-aux-spi",
     "brcm,bcm2835-aux",
     "brcm,bcm2836-l1-intc",
+    // The watchdog that restarts the machine; Linux and Xen know the one device by three names.
+    "brcm,bcm2835-pm",
+    "brcm,bcm2835-pm-wdt",
+    "brcm,bcm2711-pm",
 ];
 
 /// Says whether a node with these strings in `compatible` is not shown to Dom0.

@@ -129,6 +129,14 @@ impl<'p> Bus<'p> {
         regions.collect()
     }
 
+    /// Returns what devices below `node`, which is on this bus, reach of the processors' addresses; nothing if
+    /// they reach all that this bus's devices do (Devicetree Specification 2.3.9).
+    pub(super) fn dma_reach(&self, node: Node<'_, '_>) -> Option<Vec<Region>> {
+        let ranges = node::cells(node, "dma-ranges").filter(|ranges| !ranges.is_empty())?;
+        let windows = self.windows(&ranges, Cells::of(node, Cells::DEFAULT));
+        Some(windows.iter().filter_map(|it| Region::new(it.parent, it.size)).collect())
+    }
+
     /// Returns the windows a PCI bridge on this bus has for its devices, as the processors see them.
     pub(super) fn pci_windows(&self, bridge: Node<'_, '_>) -> Vec<Region> {
         let cells = Cells::of(bridge, Cells { address: 3, size: 2 });

@@ -123,6 +123,12 @@ fn processors_of_a_spin_table_have_their_places() {
 }
 
 #[test]
+fn what_devices_reach_ends_where_a_bus_says_so() {
+    assert_eq!(HostTree::parse(SOC).unwrap().dma_end, Some(0x4000_0000));
+    assert_eq!(HostTree::parse(VIRT_V3).unwrap().dma_end, None);
+}
+
+#[test]
 fn the_console_is_found_by_option_alias_or_default() {
     let mut tree = HostTree::parse(SOC).unwrap();
     let path = |tree: &HostTree, name| tree.console(name).map(|port| port.path.clone()).unwrap();

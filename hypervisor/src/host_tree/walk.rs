@@ -54,6 +54,8 @@ struct Walk {
     psci: Option<Psci>,
     serial_ports: Vec<SerialPort>,
     devices: Vec<Device>,
+    /// What of memory the devices on a bus reach, for each bus that says so.
+    reaches: Vec<Vec<Region>>,
 }
 
 /// Reads everything of interest from a checked tree.
@@ -76,6 +78,7 @@ pub(super) fn read(checked: dtoolkit::fdt::Fdt<'_>) -> Result<HostTree, TreeErro
         psci: None,
         serial_ports: Vec::new(),
         devices: Vec::new(),
+        reaches: Vec::new(),
     };
     walk.find_controllers(root);
     let bus = Bus::root(root);
@@ -96,6 +99,8 @@ pub(super) fn read(checked: dtoolkit::fdt::Fdt<'_>) -> Result<HostTree, TreeErro
     if memory.is_empty() {
         return Err(TreeError::NoMemory);
     }
+    let lowest = memory.first().map_or(0, |bank| bank.base.raw());
+    let dma_end = walk.reaches.into_iter().filter_map(|reach| reach_from(lowest, reach)).min();
     if walk.cpus.is_empty() {
         return Err(TreeError::NoProcessor);
     }
@@ -113,7 +118,14 @@ pub(super) fn read(checked: dtoolkit::fdt::Fdt<'_>) -> Result<HostTree, TreeErro
         aliases,
         root_cells: (bus.cells.address, bus.cells.size),
         compatible: node::strings(root, "compatible"),
+        dma_end,
     })
+}
+
+/// Returns how far the regions reach without a gap from `lowest` on.
+fn reach_from(lowest: u64, regions: Vec<Region>) -> Option<u64> {
+    let first = Region::between(lowest, lowest + 1);
+    region::merge(regions).iter().find(|region| region.contains(&first)).map(Region::end)
 }
 
 /// All properties of a node as strings.
@@ -168,6 +180,9 @@ impl Walk {
         if !regions.is_empty() || !interrupts.is_empty() {
             let compatible = node::strings(at, "compatible");
             self.devices.push(Device { path: path.to_string(), compatible, regions, interrupts });
+        }
+        if node::is_available(at) {
+            self.reaches.extend(bus.dma_reach(at));
         }
         let below = bus.below(at);
         for child in at.children() {

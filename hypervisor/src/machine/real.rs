@@ -9,7 +9,8 @@ pub use hv_arch::vcpu::VirtualTimer;
 use crate::lock::Lock;
 use hv_arch::gic::{self, Trigger};
 use hv_arch::stage2::{self, Space};
-use hv_arch::uart::Pl011;
+use hv_arch::uart::SerialPort;
+use hv_arch::watchdog::Watchdog;
 use hv_arch::{power, timer, vcpu};
 use hv_core::addr::MachineAddr;
 use hv_core::guest::{Fault, GuestMemory};
@@ -27,13 +28,25 @@ pub use hv_arch::gic::ThisCpuLists as Lists;
 /// The machine this runs on.
 #[derive(Debug)]
 pub struct Machine {
-    serial: Lock<Pl011>,
+    serial: Lock<SerialPort>,
+    power: PowerSwitch,
+}
+
+/// What turns the machine off.
+#[derive(Debug)]
+pub enum PowerSwitch {
+    /// The firmware.
+    Psci,
+    /// The board's watchdog.
+    Watchdog(Watchdog),
+    /// Nothing: it stands still.
+    Nothing,
 }
 
 impl Machine {
-    /// Takes the machine, with the serial port that is its console.
-    pub fn new(serial: Pl011) -> Self {
-        Self { serial: Lock::new(serial) }
+    /// Takes the machine, with the serial port that is its console and what turns it off.
+    pub fn new(serial: SerialPort, power: PowerSwitch) -> Self {
+        Self { serial: Lock::new(serial), power }
     }
 
     /// Returns the memory of guests and tables.
@@ -169,7 +182,13 @@ impl Machine {
 
     /// Turns the machine off, or restarts it.
     pub fn power_off(&self, restart: bool) {
-        if restart { power::system_reset() } else { power::system_off() }
+        match &self.power {
+            PowerSwitch::Psci if restart => power::system_reset(),
+            PowerSwitch::Psci => power::system_off(),
+            PowerSwitch::Watchdog(watchdog) if restart => watchdog.restart(),
+            PowerSwitch::Watchdog(watchdog) => watchdog.power_off(),
+            PowerSwitch::Nothing => power::halt(),
+        }
     }
 
     /// Returns `FAR_EL2` and `HPFAR_EL2` of the trap just taken.

@@ -11,8 +11,15 @@ use crate::process::{cargo, output, root, run};
 use crate::system::Count;
 
 /// Packages that are built for the bare machine.
-const BARE_PACKAGES: [&str; 6] =
-    ["hv-core", "hv-arch", "hypervisor", "platform-qemu-virt", "pv-guest-lib", "test-guests"];
+const BARE_PACKAGES: [&str; 7] = [
+    "hv-core",
+    "hv-arch",
+    "hypervisor",
+    "platform-qemu-virt",
+    "platform-raspberry-pi-4",
+    "pv-guest-lib",
+    "test-guests",
+];
 
 /// Runs every check, each one line.
 pub(crate) fn check() -> Count {

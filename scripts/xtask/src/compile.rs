@@ -11,7 +11,24 @@ use crate::process::{cargo, dist, llvm_tool, output, run, say};
 /// The target of the hypervisor and of bare-metal guests.
 pub(crate) const BARE_METAL: &str = "aarch64-unknown-none-softfloat";
 const STATIC_LINUX: &str = "aarch64-unknown-linux-musl";
-const PLATFORM: &str = "platform-qemu-virt";
+
+/// A platform that the hypervisor is built for.
+#[derive(Clone, Copy)]
+pub(crate) enum Platform {
+    QemuVirt,
+    RaspberryPi4,
+}
+
+impl Platform {
+    /// Returns the names of its package and of its image, less the ending.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::QemuVirt => ("platform-qemu-virt", "qemu-virt"),
+            Self::RaspberryPi4 => ("platform-raspberry-pi-4", "raspberry-pi-4"),
+        }
+    }
+}
+
 const TOOLSTACK: [&str; 4] = ["boot-bundle", "xenstore", "xenconsoled", "xl"];
 
 /// What of a package is built.
@@ -24,7 +41,8 @@ pub(crate) enum Built {
 
 /// Builds the hypervisor and the toolstack, with its manual.
 pub(crate) fn everything() -> Result<()> {
-    hypervisor()?;
+    hypervisor(Platform::QemuVirt)?;
+    hypervisor(Platform::RaspberryPi4)?;
     toolstack()?;
     documents()
 }
@@ -38,15 +56,16 @@ pub(crate) fn documents() -> Result<()> {
     run(&mut command)
 }
 
-/// Builds the hypervisor; returns the raw image's path.
-pub(crate) fn hypervisor() -> Result<PathBuf> {
-    say("building the hypervisor");
-    let elf = executables(&[PLATFORM], &Built::Programs, BARE_METAL)?
+/// Builds the hypervisor for a platform; returns the raw image's path.
+pub(crate) fn hypervisor(platform: Platform) -> Result<PathBuf> {
+    let (package, name) = platform.names();
+    say(&format!("building the hypervisor ({name})"));
+    let elf = executables(&[package], &Built::Programs, BARE_METAL)?
         .pop()
         .context("the platform has no binary")?;
-    let image = dist().join("qemu-virt.img");
+    let image = dist().join(name).with_extension("img");
     raw_image(&elf, &image)?;
-    fs::copy(&elf, dist().join("qemu-virt.elf"))?;
+    fs::copy(&elf, dist().join(name).with_extension("elf"))?;
     Ok(image)
 }
 

@@ -11,7 +11,7 @@ use crate::process::{dist, llvm_tool, output, root};
 
 /// Builds and prints the tables.
 pub(crate) fn size() -> Result<()> {
-    let image = compile::hypervisor()?;
+    let image = compile::hypervisor(compile::Platform::QemuVirt)?;
     println!("{:>10}  target/dist/qemu-virt.img", fs::metadata(&image)?.len());
     for binary in compile::toolstack()? {
         println!("{:>10}  {}", fs::metadata(&binary)?.len(), relative(&binary));

@@ -3,14 +3,14 @@
 use crate::mmu::{self, MapError};
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::Ordering;
 use hv_core::addr::MachineAddr;
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_structs;
 use tock_registers::registers::{ReadOnly, ReadWrite, WriteOnly};
 
 register_structs! {
-    Registers {
+    pub(super) Registers {
         (0x00 => data: ReadWrite<u32>),
         (0x04 => _status),
         (0x18 => flags: ReadOnly<u32>),
@@ -33,14 +33,11 @@ pub struct Pl011(NonNull<Registers>);
 // SAFETY: device registers may be accessed from any processor; `&mut self` keeps it to one at a time.
 unsafe impl Send for Pl011 {}
 
-/// The port opened last, for [`Emergency`].
-static LAST: AtomicPtr<Registers> = AtomicPtr::new(core::ptr::null_mut());
-
 impl Pl011 {
     /// Takes the port whose registers are at `at`.
     pub fn new(at: MachineAddr) -> Result<Self, MapError> {
         let registers = mmu::map_device(at, 0x1000)?.cast();
-        LAST.store(registers.as_ptr(), Ordering::Release);
+        super::LAST_PL011.store(registers.as_ptr(), Ordering::Release);
         Ok(Self(registers))
     }
 
@@ -76,30 +73,9 @@ impl Pl011 {
 }
 
 impl Registers {
-    fn send(&self, byte: u8) {
-        while self.flags.get() & TRANSMIT_FULL != 0 {
-            core::hint::spin_loop();
-        }
+    pub(super) fn send(&self, byte: u8) {
+        super::wait_until(|| self.flags.get() & TRANSMIT_FULL == 0);
         self.data.set(u32::from(byte));
-    }
-}
-
-/// The port opened last, without asking who else is writing to it: for a panic.
-#[derive(Clone, Copy, Debug)]
-pub struct Emergency;
-
-impl fmt::Write for Emergency {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let registers = NonNull::new(LAST.load(Ordering::Acquire)).ok_or(fmt::Error)?;
-        // SAFETY: `Pl011::new` mapped device memory there, for good, and its registers may be shared.
-        let registers = unsafe { registers.as_ref() };
-        for byte in text.bytes() {
-            if byte == b'\n' {
-                registers.send(b'\r');
-            }
-            registers.send(byte);
-        }
-        Ok(())
     }
 }
 

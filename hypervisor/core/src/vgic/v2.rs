@@ -293,10 +293,10 @@ mod tests {
             let mut guest = Self { vgic, cpus };
             for vcpu in [V0, V1] {
                 let _ = guest.vgic.load(vcpu);
-                guest.write(vcpu, 0x100, u32::MAX);
+                let _ = guest.write(vcpu, 0x100, u32::MAX);
             }
-            guest.write(V0, 0x104, u32::MAX);
-            guest.write(V0, 0, 1);
+            let _ = guest.write(V0, 0x104, u32::MAX);
+            let _ = guest.write(V0, 0, 1);
             guest
         }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::{head, kernel, row};
-use crate::machine::{Hypervisor, MachineArgs};
+use crate::machine::{Gic, Hypervisor, MachineArgs};
 use crate::process::say;
 use crate::serial::Serial;
 use crate::{compile, image, qemu};
@@ -19,10 +19,11 @@ const LIMIT: Duration = Duration::from_secs(180);
 type Costs = Vec<(String, u64)>;
 
 /// Measures both and prints the table.
-pub(super) fn bench() -> Result<()> {
+pub(super) fn bench(gic: Gic) -> Result<()> {
     let kernel = kernel("operations")?;
-    let ours = measure(Hypervisor::Domus, &compile::hypervisor()?, &kernel)?;
-    let xen = measure(Hypervisor::Xen, &image::base(&[])?.xen, &kernel)?;
+    let image = compile::hypervisor(compile::Platform::QemuVirt)?;
+    let ours = measure(gic, Hypervisor::Domus, &image, &kernel)?;
+    let xen = measure(gic, Hypervisor::Xen, &image::base(&[])?.xen, &kernel)?;
     head();
     for (name, cost) in &ours {
         let other = xen.iter().find(|(other, _)| other == name);
@@ -33,13 +34,13 @@ pub(super) fn bench() -> Result<()> {
 }
 
 /// Boots the kernel as Dom0 with two vCPUs and takes down what it says.
-fn measure(hypervisor: Hypervisor, image: &Path, kernel: &Path) -> Result<Costs> {
-    let name = format!("bench-operations-{hypervisor:?}").to_lowercase();
+fn measure(gic: Gic, hypervisor: Hypervisor, image: &Path, kernel: &Path) -> Result<Costs> {
+    let name = format!("bench-operations-{hypervisor:?}-gic{gic}").to_lowercase();
     say(&format!("measuring operations (transcript in target/logs/{name}.log)"));
     let args =
-        MachineArgs { hypervisor, vcpus: 2, cpus: 1, dom0_memory: 256, ..Default::default() };
+        MachineArgs { hypervisor, gic, vcpus: 2, cpus: 1, dom0_memory: 256, ..Default::default() };
     let mut command = Command::new("qemu-system-aarch64");
-    qemu::board(&mut command, &args.cpu, args.cpus, 1024);
+    qemu::board(&mut command, args.gic, &args.cpu, args.cpus, 1024)?;
     command.args(["-icount", "shift=0,sleep=off", "-nic", "none"]);
     command.arg("-kernel").arg(image).args(["-append", &args.hypervisor_line()]);
     // Without a line for Dom0, Xen would take its own for it.
