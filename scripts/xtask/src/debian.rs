@@ -96,11 +96,17 @@ pub(crate) fn card() -> Result<Host> {
     run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(&image).arg(&disk))?;
     fs::OpenOptions::new().write(true).open(&disk)?.set_len(CARD_SIZE)?;
     let bundle = dist().join("card-domus-boot.cpio");
-    let mut copy = Command::new("mcopy");
-    copy.arg("-n").arg("-o").arg("-i").arg(format!("{}@@4M", image.display()));
-    run(copy.arg("::domus-boot.cpio").arg(&bundle))?;
+    copy_from_card("domus-boot.cpio", &bundle)?;
     // The board's own hypervisor is of no use on this machine.
     Ok(Host { disk, hypervisor: dist().join("qemu-virt.img"), bundle })
+}
+
+/// Copies a file out of the SD card's boot partition.
+pub(crate) fn copy_from_card(name: &str, to: &Path) -> Result<()> {
+    let image = dist().join(SD_CARD);
+    let mut copy = Command::new("mcopy");
+    copy.arg("-n").arg("-o").arg("-i").arg(format!("{}@@4M", image.display()));
+    run(copy.arg(format!("::{name}")).arg(to))
 }
 
 /// Runs `scripts/host/make`: our packages and what makes a Dom0 of an installation, put on a disk.

@@ -49,6 +49,15 @@ pub(crate) enum Root {
     Card,
 }
 
+/// Which board QEMU plays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Board {
+    /// QEMU's own.
+    Virt,
+    /// The Raspberry Pi 4, which boots the SD card and nothing else.
+    Raspi4b,
+}
+
 /// Which version of interrupt controller the machine has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Gic {
@@ -102,6 +111,9 @@ pub(crate) struct MachineArgs {
     /// What Dom0's root file system is
     #[arg(long, value_enum, default_value = "small")]
     pub(crate) root: Root,
+    /// The board
+    #[arg(long, value_enum, default_value = "virt")]
+    pub(crate) board: Board,
     /// Version of the interrupt controller: 2 or 3
     #[arg(long, default_value_t = Gic::V3)]
     pub(crate) gic: Gic,
@@ -151,6 +163,7 @@ impl Default for MachineArgs {
             tools: Tools::Domus,
             boot: Boot::Modules,
             root: Root::Small,
+            board: Board::Virt,
             gic: Gic::V3,
             cpus: 2,
             cpu: String::from(USUAL_CPU),
@@ -199,6 +212,10 @@ impl MachineArgs {
                 value.clone_into(&mut self.cpu);
                 return Ok(());
             }
+            "board" => {
+                self.board = Board::from_str(value, false).map_err(anyhow::Error::msg)?;
+                return Ok(());
+            }
             "gic" => {
                 self.gic = value.parse().map_err(anyhow::Error::msg)?;
                 return Ok(());
@@ -212,7 +229,7 @@ impl MachineArgs {
             "memory" => self.memory = number()?,
             "dom0_memory" => self.dom0_memory = number()?,
             _ => bail!(
-                "unknown property {name}: append, boot, cpu, cpus, dom0_append, dom0_memory, extra, gic, memory, root, tools or vcpus"
+                "unknown property {name}: append, board, boot, cpu, cpus, dom0_append, dom0_memory, extra, gic, memory, root, tools or vcpus"
             ),
         }
         Ok(())

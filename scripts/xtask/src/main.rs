@@ -10,6 +10,7 @@ mod image;
 mod machine;
 mod process;
 mod qemu;
+mod raspi4b;
 mod scenario;
 mod serial;
 mod size;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::debian;
-use crate::machine::{Boot, Gic, Hypervisor, Machine, MachineArgs, Root, Tools};
+use crate::machine::{Board, Boot, Gic, Hypervisor, Machine, MachineArgs, Root, Tools};
 use crate::process::{dist, say};
+use crate::raspi4b;
 
 /// Whether the machine starts at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,9 @@ pub(crate) fn interactive(machine: &Machine, debugger: Debugger) -> Result<()> {
 /// Returns the command that boots a machine; its serial port is for the caller to connect.
 pub(crate) fn command(machine: &Machine) -> Result<Command> {
     let args = &machine.args;
+    if args.board == Board::Raspi4b {
+        return raspi4b::command(args);
+    }
     let mut command = Command::new("qemu-system-aarch64");
     board(&mut command, args.gic, &args.cpu, args.cpus, args.memory)?;
     if args.icount {

@@ -5,8 +5,9 @@ use std::fs;
 use std::time::Instant;
 
 use crate::dom0::Session;
-use crate::machine::{Machine, MachineArgs};
+use crate::machine::{Board, Machine, MachineArgs};
 use crate::process::{root, say};
+use crate::raspi4b;
 use crate::scenario::{Player, Scenario};
 
 /// Whether what a scenario's commands say is printed.
@@ -61,6 +62,11 @@ pub(crate) fn play(args: &MachineArgs, names: &[String], long: bool, show: Show)
     let mut machine = None;
     let mut count = Count::default();
     for scenario in scenarios {
+        let raspi4b = scenario.machine(args.clone())?.board == Board::Raspi4b;
+        if let Some(why) = raspi4b.then(raspi4b::missing).flatten() {
+            println!("skipped system {}: {why}", scenario.name);
+            continue;
+        }
         let began = Instant::now();
         let result = play_one(&mut machine, args, &scenario, show, &mut count);
         count.note(&format!("system {}: {}", scenario.name, scenario.title), began, &result);
