@@ -1,8 +1,8 @@
 //! Network interfaces, both halves (`public/io/netif.h`).
 //!
 //! [`transmit`] and [`receive`] are a front end's two rings, [`back`] a back end's. They decide what a slot means and refuse what no honest other
-//! side puts there; they touch nothing but shared pages, so they run on the host too. [`NetFront`] and [`NetBack`] join them with the bus,
-//! [`Interface`] is what a program uses, and `net::smoltcp` (feature `smoltcp`) makes it a device of that TCP/IP stack.
+//! side puts there; they touch nothing but shared pages, so they run on the host too. `NetFront` and `NetBack` join them with the bus,
+//! `Interface` is what a program uses, and `net::smoltcp` (feature `smoltcp`) makes it a device of that TCP/IP stack.
 //!
 //! Frames are copied between the guest's own memory and pages that are granted for as long as the device is connected: nothing is granted
 //! or taken back for a single frame, and nothing the other side may change is ever looked at twice.
