@@ -52,7 +52,7 @@ pub const HYPFS_OP: u64 = 42;
 pub const ARCH_0: u64 = 48;
 /// `__HYPERVISOR_arch_7`: last of the architecture's own numbers.
 pub const ARCH_7: u64 = 55;
-/// The project's own, see `extension`.
+/// `__HYPERVISOR_arch_0`: the project's own, see `extension`.
 pub const EXTENSION: u64 = ARCH_0;
 
 /// `vm_assist`: turn an assist on.
