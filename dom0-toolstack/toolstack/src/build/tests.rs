@@ -351,7 +351,8 @@ fn a_host_says_which_interrupt_controller_it_cannot_give() {
     let refused = bench.create("gic_version='v2'").unwrap_err().to_string();
     assert!(refused.contains("gic_version = \"v2\": this host has"), "{refused}");
     bench.create("gic_version='v3'").unwrap();
+    let bench = Bench::new();
     bench.xen.set_gic(GicVersion::V2);
-    let refused = bench.create("name='g2'\nmaxvcpus=9").unwrap_err().to_string();
+    let refused = bench.create("maxvcpus=9").unwrap_err().to_string();
     assert!(refused.contains("vcpus = 9") && refused.contains("at most 8"), "{refused}");
 }
