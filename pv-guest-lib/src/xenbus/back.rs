@@ -62,12 +62,12 @@ impl<D: BackDriver> Back<D> {
             let result = match back(self.device.state(), other, online) {
                 BackStep::Wait => return Ok(BackStatus::State(self.device.state())),
                 BackStep::Remove => return Ok(BackStatus::Removed),
-                BackStep::Announce => {
-                    self.step(XenbusState::InitWait, |driver, device| driver.announce(device))
-                }
-                BackStep::Connect => {
-                    self.step(XenbusState::Connected, |driver, device| driver.connect(device))
-                }
+                BackStep::Announce => self
+                    .device
+                    .enter_after(self.driver.announce(&self.device), XenbusState::InitWait),
+                BackStep::Connect => self
+                    .device
+                    .enter_after(self.driver.connect(&self.device), XenbusState::Connected),
                 BackStep::Part => {
                     self.device.set_state(XenbusState::Closing).map_err(BusError::from)
                 }
@@ -81,15 +81,6 @@ impl<D: BackDriver> Back<D> {
                 return Err(error);
             }
         }
-    }
-
-    fn step(
-        &mut self,
-        next: XenbusState,
-        work: impl FnOnce(&mut D, &Device) -> Result<(), BusError>,
-    ) -> Result<(), BusError> {
-        work(&mut self.driver, &self.device)?;
-        Ok(self.device.set_state(next)?)
     }
 
     /// Closes the device because of an error, such as a front end that lied.

@@ -73,6 +73,14 @@ impl fmt::Display for BusError {
 
 impl core::error::Error for BusError {}
 
+/// Lists what is below a path that need not be there.
+fn names_below(path: &str) -> Result<Vec<String>, StoreError> {
+    match xenstore::directory(path) {
+        Err(StoreError::NoEntry) => Ok(Vec::new()),
+        names => names,
+    }
+}
+
 /// One end of a device.
 pub struct Device {
     own: String,
@@ -84,10 +92,7 @@ pub struct Device {
 impl Device {
     /// Returns the numbers of this domain's front ends of a kind, such as `vbd`, `vif`, `9pfs`.
     pub fn fronts(kind: &str) -> Result<Vec<u32>, StoreError> {
-        let names = match xenstore::directory(&format!("device/{kind}")) {
-            Err(StoreError::NoEntry) => return Ok(Vec::new()),
-            names => names?,
-        };
+        let names = names_below(&format!("device/{kind}"))?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -98,14 +103,10 @@ impl Device {
 
     /// Returns the front ends' domains and numbers for which this domain is to be the back end.
     pub fn backs(kind: &str) -> Result<Vec<(u16, u32)>, StoreError> {
-        let list = |path: &str| match xenstore::directory(path) {
-            Err(StoreError::NoEntry) => Ok(Vec::new()),
-            names => names,
-        };
         let mut found = Vec::new();
-        for domain in list(&format!("backend/{kind}"))? {
+        for domain in names_below(&format!("backend/{kind}"))? {
             let Ok(number) = domain.parse() else { continue };
-            for device in list(&format!("backend/{kind}/{domain}"))? {
+            for device in names_below(&format!("backend/{kind}/{domain}"))? {
                 found.extend(device.parse().ok().map(|device| (number, device)));
             }
         }
@@ -147,6 +148,16 @@ impl Device {
     /// Reads the other end's state.
     pub fn other_state(&self) -> Result<XenbusState, StoreError> {
         read_state(&self.other)
+    }
+
+    /// Enters `next` if what the driver had to do for it is done.
+    pub(super) fn enter_after(
+        &mut self,
+        done: Result<(), BusError>,
+        next: XenbusState,
+    ) -> Result<(), BusError> {
+        done?;
+        Ok(self.set_state(next)?)
     }
 
     /// Moves this end to a state.

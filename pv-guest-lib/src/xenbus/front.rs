@@ -43,12 +43,12 @@ impl<D: FrontDriver> Front<D> {
             let other = self.device.other_state()?;
             let result = match front(self.device.state(), other, self.wanted) {
                 FrontStep::Wait => return Ok(self.device.state()),
-                FrontStep::Publish => {
-                    self.step(XenbusState::Initialised, |driver, device| driver.publish(device))
-                }
-                FrontStep::Connect => {
-                    self.step(XenbusState::Connected, |driver, device| driver.connect(device))
-                }
+                FrontStep::Publish => self
+                    .device
+                    .enter_after(self.driver.publish(&self.device), XenbusState::Initialised),
+                FrontStep::Connect => self
+                    .device
+                    .enter_after(self.driver.connect(&self.device), XenbusState::Connected),
                 FrontStep::Close => {
                     self.driver.close();
                     self.device.set_state(XenbusState::Closed).map_err(BusError::from)
@@ -64,15 +64,6 @@ impl<D: FrontDriver> Front<D> {
         }
     }
 
-    fn step(
-        &mut self,
-        next: XenbusState,
-        work: impl FnOnce(&mut D, &Device) -> Result<(), BusError>,
-    ) -> Result<(), BusError> {
-        work(&mut self.driver, &self.device)?;
-        Ok(self.device.set_state(next)?)
-    }
-
     /// Closes the device because of an error.
     pub fn fail(&mut self, error: &BusError) -> Result<(), BusError> {
         self.device.report(error);
@@ -82,17 +73,24 @@ impl<D: FrontDriver> Front<D> {
 
     /// Waits until the device is connected, at most so many milliseconds.
     pub fn wait_connected(&mut self, milliseconds: u64) -> Result<(), BusError> {
-        let deadline = time::now() + time::microseconds(milliseconds * 1000);
-        loop {
-            if self.advance()? == XenbusState::Connected {
-                return Ok(());
-            }
+        let deadline = in_milliseconds(milliseconds);
+        self.wait_until(deadline, |front| Ok(front.advance()? == XenbusState::Connected))
+    }
+
+    /// Looks whether it is so, now and at each change of the back end's state.
+    fn wait_until(
+        &mut self,
+        deadline: u64,
+        mut is_so: impl FnMut(&mut Self) -> Result<bool, BusError>,
+    ) -> Result<(), BusError> {
+        while !is_so(self)? {
             let left = deadline.saturating_sub(time::now()) / time::microseconds(1000).max(1);
             match self.watch.next_within(left) {
                 Some(event) => drop(event?),
                 None => return Err(BusError::Timeout),
             }
         }
+        Ok(())
     }
 
     /// Returns whether the device is connected, as far as is known without asking the store.
@@ -118,18 +116,16 @@ impl<D: FrontDriver> Front<D> {
     /// Ends the device and waits until the back end has let go, at most so many milliseconds.
     pub fn close(&mut self, milliseconds: u64) -> Result<(), BusError> {
         self.wanted = false;
-        let deadline = time::now() + time::microseconds(milliseconds * 1000);
+        let deadline = in_milliseconds(milliseconds);
         self.advance()?;
-        loop {
-            let other = self.device.other_state()?;
-            if matches!(other, XenbusState::Closed | XenbusState::Unknown | XenbusState::InitWait) {
-                return Ok(());
-            }
-            let left = deadline.saturating_sub(time::now()) / time::microseconds(1000).max(1);
-            match self.watch.next_within(left) {
-                Some(event) => drop(event?),
-                None => return Err(BusError::Timeout),
-            }
-        }
+        self.wait_until(deadline, |front| {
+            let other = front.device.other_state()?;
+            Ok(matches!(other, XenbusState::Closed | XenbusState::Unknown | XenbusState::InitWait))
+        })
     }
+}
+
+/// Returns the time that comes after so many milliseconds, in ticks.
+fn in_milliseconds(milliseconds: u64) -> u64 {
+    time::now() + time::microseconds(milliseconds * 1000)
 }
