@@ -1,8 +1,11 @@
 //! Debug keys: one letter, one report (`xl debug-keys`, or Ctrl-A three times and the letter).
 
+use crate::domain::Domain;
 use crate::state::Hypervisor;
 use core::fmt;
 use core::sync::atomic::Ordering;
+use hv_core::evtchn;
+use hv_core::ids::{Irq, VcpuId};
 use hv_core::lifecycle::{Dying, Lifecycle};
 
 /// A key and what it prints.
@@ -18,6 +21,9 @@ const KEYS: &[Key] = &[
     Key { letter: b'r', help: "processors and what they run", action: processors },
     Key { letter: b'm', help: "memory in use and free", action: memory },
     Key { letter: b'e', help: "open event channels", action: ports },
+    Key { letter: b'g', help: "grant tables", action: grants },
+    Key { letter: b'i', help: "virtual interrupts", action: interrupts },
+    Key { letter: b'a', help: "deadlines that are watched", action: timers },
     Key { letter: b'R', help: "restart the machine", action: restart },
 ];
 
@@ -95,12 +101,140 @@ fn memory(hv: &Hypervisor) {
 
 fn ports(hv: &Hypervisor) {
     for domain in hv.all_domains() {
-        let open = domain.ports.lock().open_ports();
+        let (open, last) = {
+            let ports = domain.ports.lock();
+            (ports.open_ports(), ports.next_open(0, true))
+        };
         hv.print(format_args!("{}: {open} open event channels", domain.id));
+        let mut next = last;
+        while let Some(port) = next {
+            let (status, flags) = {
+                let ports = domain.ports.lock();
+                next = ports.next_open(port + 1, true);
+                (ports.status(port), ports.flags(hv.machine.memory(), port))
+            };
+            let Ok((status, vcpu)) = status else { continue };
+            let pending = if flags.0 { ", pending" } else { "" };
+            let masked = if flags.1 { ", masked" } else { "" };
+            hv.print(format_args!("  {port}: {status:?}, tells v{}{pending}{masked}", vcpu.0));
+        }
+        for vcpu in domain.vcpus() {
+            let info = domain.ports.lock().vcpu_info(vcpu.who.vcpu);
+            let Some(info) = info else { continue };
+            let called = evtchn::upcall_pending(hv.machine.memory(), info);
+            hv.print(format_args!("  v{}: upcall pending {called}", vcpu.who.vcpu.0));
+        }
+    }
+}
+
+fn grants(hv: &Hypervisor) {
+    for domain in hv.all_domains() {
+        let (frames, most, uses, mappings) = {
+            let grants = domain.grants.lock();
+            (grants.frames().len(), grants.max_frames(), grants.uses(), grants.mappings())
+        };
+        hv.print(format_args!(
+            "{}: {frames} of {most} frames; others use its grants {uses} times, it has {mappings} of \
+             others mapped",
+            domain.id
+        ));
+    }
+}
+
+fn interrupts(hv: &Hypervisor) {
+    let highest = 32 + hv.host.spis;
+    for domain in hv.all_domains() {
+        hv.print(format_args!("{}: interrupts that are pending, active or listed", domain.id));
+        for vcpu in domain.vcpus() {
+            private_interrupts(hv, &domain, vcpu.who.vcpu);
+        }
+        for irq in (32..highest).filter_map(Irq::new) {
+            interrupt(hv, &domain, VcpuId(0), irq);
+        }
+    }
+}
+
+fn private_interrupts(hv: &Hypervisor, domain: &Domain, vcpu: VcpuId) {
+    for irq in (0..32).filter_map(Irq::new) {
+        interrupt(hv, domain, vcpu, irq);
+    }
+}
+
+fn interrupt(hv: &Hypervisor, domain: &Domain, vcpu: VcpuId, irq: Irq) {
+    let state = domain.vgic.lock().state(vcpu, irq);
+    if let Some(state) = state
+        && (state.pending || state.active || state.listed || state.queued)
+    {
+        hv.print(format_args!("  v{} {}: {state:?}", vcpu.0, irq.intid()));
+    }
+}
+
+fn timers(hv: &Hypervisor) {
+    let now = hv.machine.now();
+    hv.print(format_args!("it is {} ns", now.0));
+    for processor in &hv.processors {
+        let queued = processor.timers.lock().queued().to_vec();
+        hv.print(format_args!("{:?}: {} deadlines", processor.id, queued.len()));
+        for (deadline, timer) in queued.into_iter().rev() {
+            hv.print(format_args!("  {} {:?}: {} ns", timer.who, timer.kind, deadline.0));
+        }
+    }
+    for domain in hv.all_domains() {
+        for vcpu in domain.vcpus() {
+            let deadline = vcpu.context.lock().as_ref().map(|context| hv.virtual_deadline(context));
+            match deadline {
+                Some(deadline) => {
+                    hv.print(format_args!("{}: virtual timer {deadline:?}", vcpu.who))
+                }
+                None => hv.print(format_args!("{}: loaded", vcpu.who)),
+            }
+        }
     }
 }
 
 fn restart(hv: &Hypervisor) {
     hv.print(format_args!("restarting the machine, as the debug key says"));
     hv.machine.power_off(true);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+    use hv_core::ids::DomId;
+
+    fn pressed(fixture: &Fixture, letter: u8) -> String {
+        fixture.hv.machine.serial.lock().clear();
+        press(&fixture.hv, letter);
+        String::from_utf8_lossy(&fixture.hv.machine.serial.lock()).into_owned()
+    }
+
+    #[test]
+    fn each_key_reports_on_each_domain() {
+        let fixture = Fixture::new();
+        let domain = fixture.domain(DomId(1));
+        let memory = fixture.hv.machine.memory();
+        let port = domain.ports.lock().alloc_unbound(memory, DomId::DOM0).unwrap();
+        for key in b"qegia" {
+            let report = pressed(&fixture, *key);
+            assert!(report.contains("d0") && report.contains("d1"), "{report}");
+        }
+        let ports = pressed(&fixture, b'e');
+        assert!(ports.contains("d0: 0 open event channels"), "{ports}");
+        assert!(ports.contains(&format!("{}: Unbound(d0), tells v0", port.number())), "{ports}");
+        let help = pressed(&fixture, b'h');
+        assert!(KEYS.iter().all(|key| help.contains(key.help)), "{help}");
+        assert!(pressed(&fixture, b'?').contains("no debug key '?'"));
+    }
+
+    #[test]
+    fn an_interrupt_that_waits_is_listed() {
+        let fixture = Fixture::new();
+        let domain = fixture.domain(DomId(1));
+        assert!(!pressed(&fixture, b'i').contains("v1 31"));
+        let irq = Irq::new(31).unwrap();
+        let _nobody_runs = domain.vgic.lock().inject(VcpuId(1), irq);
+        let report = pressed(&fixture, b'i');
+        assert!(report.contains("v1 31: State { enabled: false, pending: true"), "{report}");
+    }
 }

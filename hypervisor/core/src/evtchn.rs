@@ -639,6 +639,18 @@ impl PortTable {
         self.polling.contains(vcpu)
     }
 
+    /// Says whether `port` is pending in its guest, and whether the guest has it masked.
+    pub fn flags(&self, memory: &impl FrameMemory, port: u32) -> (bool, bool) {
+        let port = Port(port);
+        match &self.fifo {
+            None => (
+                two_level::is_pending(memory, self.shared_info, port),
+                two_level::is_masked(memory, self.shared_info, port),
+            ),
+            Some(fifo) => (fifo.is_pending(memory, port), fifo.is_masked(memory, port)),
+        }
+    }
+
     /// Says how many ports are open.
     pub const fn open_ports(&self) -> u32 {
         self.slots.open()

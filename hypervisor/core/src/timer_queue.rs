@@ -58,6 +58,11 @@ impl TimerQueue {
         self.entries.pop_if(|(deadline, _)| *deadline <= now).map(|(_, timer)| timer)
     }
 
+    /// Returns all that is queued, the next to expire last.
+    pub fn queued(&self) -> &[(Nanos, Timer)] {
+        &self.entries
+    }
+
     /// Returns the next deadline, or [`Nanos::NEVER`].
     pub fn next(&self) -> Nanos {
         self.entries.last().map_or(Nanos::NEVER, |(deadline, _)| *deadline)

@@ -73,6 +73,23 @@ pub enum Injected {
     NotOurs,
 }
 
+/// How an interrupt stands, for a report; what a list register holds is as of when it was last seen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct State {
+    /// May be signalled.
+    pub enabled: bool,
+    /// Pending, and not in a list register.
+    pub pending: bool,
+    /// Taken and not ended.
+    pub active: bool,
+    /// In a list register.
+    pub listed: bool,
+    /// Waits for a list register.
+    pub queued: bool,
+    /// The vCPU that has it, or last had it.
+    pub holder: VcpuId,
+}
+
 /// The interrupt controller of one domain: plain data.
 #[derive(Clone, Debug)]
 pub struct Vgic {
@@ -220,6 +237,20 @@ impl Vgic {
             ],
             ..HardwareWork::NOTHING
         }
+    }
+
+    /// Returns how `irq` stands: for a private one, `vcpu`'s.
+    pub fn state(&self, vcpu: VcpuId, irq: Irq) -> Option<State> {
+        let (bank, bit) = place(irq);
+        let state = self.bank(vcpu, bank)?;
+        Some(State {
+            enabled: state.enabled & bit != 0,
+            pending: state.pending() & bit != 0,
+            active: state.active & bit != 0,
+            listed: state.resident & bit != 0,
+            queued: state.queued & bit != 0,
+            holder: state.holder(bit.trailing_zeros()),
+        })
     }
 
     /// Says whether `irq` stands for a physical interrupt.

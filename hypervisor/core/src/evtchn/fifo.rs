@@ -165,6 +165,11 @@ impl Fifo {
         self.word(port).is_some_and(|word| memory.load_u32(word) & PENDING != 0)
     }
 
+    /// Says whether the guest has `port` masked.
+    pub(super) fn is_masked(&self, memory: &impl FrameMemory, port: Port) -> bool {
+        self.word(port).is_some_and(|word| memory.load_u32(word) & MASKED != 0)
+    }
+
     /// Says whether `port` stands in a queue, so that its number must not be given out anew.
     pub(super) fn is_busy(&self, memory: &impl FrameMemory, port: Port) -> bool {
         self.word(port).is_some_and(|word| memory.load_u32(word) & LINKED != 0)

@@ -78,6 +78,12 @@ pub(super) fn is_pending(memory: &impl FrameMemory, shared: MachineAddr, port: P
     memory.load_u64(place.pending) & place.bit != 0
 }
 
+/// Says whether the guest has `port` masked.
+pub(super) fn is_masked(memory: &impl FrameMemory, shared: MachineAddr, port: Port) -> bool {
+    let place = Place::of(shared, port);
+    memory.load_u64(place.mask) & place.bit != 0
+}
+
 /// Tells a processor to look at every word: what a newly registered `vcpu_info` starts with.
 pub(super) fn select_all(memory: &impl FrameMemory, info: MachineAddr) {
     memory.store_u64(MachineAddr::new(info.raw() + PENDING_SEL), u64::MAX);
