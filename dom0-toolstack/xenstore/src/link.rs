@@ -53,7 +53,8 @@ impl<P: Deref<Target = SharedPages>> Link<P> {
         let mut link = Self::new(ring);
         link.decoder.extend(&state.partial);
         link.taken = state.requests;
-        link.settle();
+        // Whoever goes on with a ring looks for requests first.
+        let _more = link.settle();
         if unsent.is_none() {
             // Only the domain itself can have moved what the ring says was sent.
             link.give_up(RingError::BadIndices);
@@ -104,8 +105,13 @@ impl<P: Deref<Target = SharedPages>> Link<P> {
     }
 
     /// Tells the domain which requests were taken, now that what they did is written down.
-    pub fn settle(&self) {
+    ///
+    /// Returns whether there are more. Where they came before this, no event told of them: Linux
+    /// sends one only for requests that it puts in a ring where all before were taken.
+    #[must_use = "requests may have come without an event"]
+    pub fn settle(&self) -> bool {
         self.ring.take(self.taken);
+        !self.ignored && self.ring.has_requests(self.taken)
     }
 
     /// Puts as many of `bytes` as there is room for in the ring.
@@ -223,7 +229,7 @@ mod tests {
             if kill == Kill::Written {
                 return false;
             }
-            self.link.settle();
+            let _more = self.link.settle();
             if kill == Kill::Settled {
                 return false;
             }
@@ -320,6 +326,24 @@ mod tests {
             }
             prop_assert_eq!(kernel.replies, expected.replies);
         }
+    }
+
+    #[test]
+    fn requests_that_come_while_others_are_settled_are_not_missed() {
+        let page = Rc::new(SharedPages::anonymous(4096).unwrap());
+        let mut link = Link::new(Ring::new(page.clone()));
+        let mut kernel = Kernel::default();
+        // As Linux sends a message: its header, and then what it says.
+        let message = request(0, 3).encode().unwrap();
+        let (header, text) = message.split_at(16);
+        kernel.waiting.extend(header);
+        kernel.turn(&page);
+        assert_eq!(link.next_message(), Input::Nothing);
+        kernel.waiting.extend(text);
+        kernel.turn(&page);
+        assert!(link.settle());
+        assert!(matches!(link.next_message(), Input::Message(_)));
+        assert!(!link.settle());
     }
 
     #[test]

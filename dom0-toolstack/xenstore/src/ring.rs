@@ -4,6 +4,7 @@
 //! cover is copied.
 
 use std::ops::Deref;
+use std::sync::atomic::{Ordering, fence};
 
 use xen_sys::SharedPages;
 
@@ -113,6 +114,14 @@ impl<P: Deref<Target = SharedPages>> Ring<P> {
     /// Takes the requests up to an index: the domain may overwrite them from now on.
     pub fn take(&self, until: u32) {
         self.page.store_u32(REQUEST_CONSUMER, until);
+        // The domain puts requests in and then looks at what was taken; whoever looks for requests
+        // after this does it the other way round, so that one of the two sees the other.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Returns whether there are requests from the index `from` on.
+    pub fn has_requests(&self, from: u32) -> bool {
+        self.page.load_u32(REQUEST_PRODUCER) != from
     }
 
     /// Puts as many of `bytes` as there is room for among the responses and returns how many.
@@ -129,6 +138,9 @@ impl<P: Deref<Target = SharedPages>> Ring<P> {
         self.page.write(RESPONSES + offset(producer), head);
         self.page.write(RESPONSES, tail.get(..second).unwrap_or_default());
         self.page.store_u32(RESPONSE_PRODUCER, producer.wrapping_add(count));
+        // The domain sends an event only where it finds the stream full: whoever waits for room looks
+        // once more after this.
+        fence(Ordering::SeqCst);
         Ok(first + second)
     }
 }

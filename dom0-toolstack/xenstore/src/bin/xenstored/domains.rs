@@ -116,13 +116,15 @@ impl Domains {
         Some(self.connected.get(&domain)?.link.record(domain))
     }
 
-    /// Tells a domain which requests were taken, now that what they did is written down.
-    pub(crate) fn settle(&mut self, domain: u16) {
-        if let Some(known) = self.connected.get_mut(&domain)
-            && !known.link.is_settled()
-        {
-            known.link.settle();
-            known.changed = true;
+    /// Tells a domain which requests were taken, now that what they did is written down; returns
+    /// whether there are more, of which no event may tell.
+    pub(crate) fn settle(&mut self, domain: u16) -> bool {
+        match self.connected.get_mut(&domain) {
+            Some(known) if !known.link.is_settled() => {
+                known.changed = true;
+                known.link.settle()
+            }
+            _ => false,
         }
     }
 

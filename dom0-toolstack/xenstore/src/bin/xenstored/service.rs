@@ -51,6 +51,8 @@ pub(crate) struct Service {
     state_fails_until: Option<Instant>,
     /// Domains of whose rings something was read that is not written down.
     read_from: BTreeSet<u16>,
+    /// Requests came without an event: there must be another round.
+    came_meanwhile: bool,
     handover: Option<Handover>,
 }
 
@@ -116,6 +118,7 @@ impl Service {
             state,
             state_fails_until: None,
             read_from: BTreeSet::new(),
+            came_meanwhile: false,
             handover: None,
         };
         service.adopt(programs, adopted.into_iter().flatten());
@@ -264,7 +267,7 @@ impl Service {
             }
             self.flush_all();
         }
-        wait
+        if std::mem::take(&mut self.came_meanwhile) { Some(Duration::ZERO) } else { wait }
     }
 
     /// Handles one message of a connection; says whether there may be more.
@@ -334,9 +337,11 @@ impl Service {
                 self.keep(&records);
             }
         }
-        if let Some(domains) = &mut self.domains {
-            for domain in read_from {
-                domains.settle(domain);
+        let Some(domains) = &mut self.domains else { return };
+        for domain in read_from {
+            if domains.settle(domain) {
+                self.ready.extend(self.server.connection_of(domain));
+                self.came_meanwhile = true;
             }
         }
     }
