@@ -17,7 +17,7 @@ use xen_sys::privcmd::Privcmd;
 use xen_sys::sysctl::Sysctl;
 use xen_sys::{DomId, Port};
 use xenstore::client::Client;
-use xenstore::daemon::Log;
+use xenstore::daemon::{Log, look_again};
 use xenstore::path::{INTRODUCE_DOMAIN, RELEASE_DOMAIN};
 
 use crate::console::{Console, Devices, Kind};
@@ -140,6 +140,7 @@ impl Service {
             if self.store_is_gone {
                 wait = Some(wait.unwrap_or(STORE_RETRY).min(STORE_RETRY));
             }
+            look_again(&self.poll, &self.devices.events, EVENTS)?;
             match self.poll.poll(&mut events, wait) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => {
                     return Err(error).context("cannot wait for events");

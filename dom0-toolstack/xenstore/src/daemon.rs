@@ -12,6 +12,25 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 use rustix::fs::FlockOperation;
 
+/// Has `poll` look at the event channel device anew before it waits.
+///
+/// The device tells of an event only where its queue was empty, which it looks at before it puts the
+/// event in: one that comes while the queue is being emptied makes no edge, and neither does any
+/// after it. A daemon that waits for edges only would be deaf from then on.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn look_again(
+    poll: &mio::Poll,
+    events: &impl std::os::fd::AsRawFd,
+    token: mio::Token,
+) -> io::Result<()> {
+    let descriptor = events.as_raw_fd();
+    let mut source = mio::unix::SourceFd(&descriptor);
+    poll.registry().reregister(&mut source, token, mio::Interest::READABLE)
+}
+
 /// Set in the environment of the process that stays.
 const DETACHED: &str = "DOMUS_DETACHED";
 const READY: &[u8] = b"ready\n";

@@ -10,7 +10,7 @@ use anyhow::Context;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use xenstore::daemon::Log;
+use xenstore::daemon::{Log, look_again};
 use xenstore::link::Input;
 use xenstore::record::Record;
 use xenstore::server::{
@@ -187,6 +187,9 @@ impl Service {
         let mut events = Events::with_capacity(128);
         let mut wait = Some(Duration::ZERO);
         loop {
+            if let Some(domains) = &self.domains {
+                look_again(&self.poll, domains.events(), EVENTS)?;
+            }
             match self.poll.poll(&mut events, wait) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => {
                     return Err(error).context("cannot wait for events");
