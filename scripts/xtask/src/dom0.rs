@@ -90,6 +90,9 @@ impl Session {
 
     /// Ends whatever Dom0's shell does, and waits for its prompt.
     pub(crate) fn interrupt(&mut self) -> Result<()> {
+        // A command may have entered a guest's console, and take a moment to leave it.
+        self.serial.send("\u{1d}")?;
+        std::thread::sleep(Duration::from_secs(1));
         self.serial.send("\u{3}")?;
         // Ends a command's lines, should the shell still read them.
         self.serial.send("\n\necho BA''CK\n")?;
