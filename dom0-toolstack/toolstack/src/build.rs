@@ -100,8 +100,7 @@ pub fn check(xen: &impl Xen, store: &Client, config: &DomainConfig) -> Result<()
         cpupool::find(xen, store, pool)?;
     }
     for disk in &config.disks {
-        backend(xen, store, disk.backend.as_deref())?;
-        vbd::check(store, disk)?;
+        vbd::check(store, disk, backend(xen, store, disk.backend.as_deref())?)?;
     }
     for (devid, vif) in (0..).zip(&config.vifs) {
         backend(xen, store, vif.backend.as_deref())?;
@@ -488,7 +487,7 @@ impl<X: Xen> Builder<'_, X> {
 pub fn attach_disk(xen: &impl Xen, store: &Client, domain: DomId, disk: &Disk) -> Result<()> {
     let backend = backend(xen, store, disk.backend.as_deref())?;
     check_free(store, domain, Kind::Vbd, disk.devid)?;
-    vbd::check(store, disk)?;
+    vbd::check(store, disk, backend)?;
     or_remove(store, domain, Kind::Vbd, disk.devid, vbd::add(store, domain, disk, backend))
 }
 

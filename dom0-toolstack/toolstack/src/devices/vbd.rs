@@ -17,9 +17,10 @@ use crate::{hotplug, store};
 /// The script that Xen's tools use where none is given; we do its work ourselves.
 const SCRIPT: &str = "block";
 
-/// Checks, before anything is made, that `disk` can be served.
-pub fn check(store: &impl Store, disk: &Disk) -> Result<()> {
-    if disk.target.is_empty() || disk.script.is_some() {
+/// Checks, before anything is made, that `backend` can serve `disk`: what it means by the target is
+/// known only where it is Dom0 and needs no script.
+pub fn check(store: &impl Store, disk: &Disk, backend: DomId) -> Result<()> {
+    if backend != DomId::DOM0 || disk.target.is_empty() || disk.script.is_some() {
         return Ok(());
     }
     let path = Path::new(&disk.target);
@@ -89,7 +90,7 @@ pub fn add(store: &Client, domain: DomId, disk: &Disk, backend: DomId) -> Result
     ];
     device.publish(store, &front, &back)?;
     device.wait_taken(store)?;
-    if backend != DomId(0) {
+    if backend != DomId::DOM0 {
         // A driver domain finds what it serves by itself.
         return Ok(());
     }
