@@ -12,7 +12,7 @@ use std::fmt;
 use std::time::Duration;
 
 use xen_sys::DomId;
-use xenstore::client::{Client, Store};
+use xenstore::client::{Client, Store, Transaction};
 
 use crate::error::{Error, Result};
 use crate::store::{self, domain_path, notes_path};
@@ -186,16 +186,8 @@ impl Device {
 
     /// Removes the device if the guest lets go of it.
     pub fn detach(&self, store: &Client) -> Result<()> {
-        let path = format!("{}/state", self.backend_path());
-        store.transaction(|transaction| {
-            transaction.write(&format!("{}/online", self.backend_path()), "0")?;
-            transaction.write(&path, state::CLOSING)
-        })?;
-        let closed = store::wait_for(store, &path, TIMEOUT, || {
-            let now = store.read_optional(&path)?;
-            Ok(now.is_none_or(|now| now == state::CLOSED).then_some(()))
-        })?;
-        if closed.is_some() {
+        store.transaction(|transaction| self.ask_to_close(transaction))?;
+        if self.has_closed(store)? {
             return self.remove(store);
         }
         Err(Error::TimedOut {
@@ -207,27 +199,40 @@ impl Device {
 
     /// Tells the backend to let go, and waits until it has.
     fn close(&self, store: &Client) -> Result<()> {
-        let backend = self.backend_path();
-        let path = format!("{backend}/state");
-        let present = store.transaction(|transaction| {
+        store.transaction(|transaction| {
             if transaction.exists(&self.frontend_path())? {
                 transaction.rm(&self.frontend_path())?;
             }
-            let now = transaction.read_optional(&path)?;
-            if now.is_some() {
-                transaction.write(&format!("{backend}/online"), "0")?;
-                transaction.write(&path, state::CLOSING)?;
-            }
-            Ok::<_, Error>(now.is_some())
+            self.ask_to_close(transaction)
         })?;
-        if !present || self.kind.is_console() {
-            return Ok(());
+        if !self.kind.is_console() {
+            self.has_closed(store)?;
         }
-        store::wait_for(store, &path, TIMEOUT, || {
-            let now = store.read_optional(&path)?;
-            Ok(now.is_none_or(|now| now == state::CLOSED).then_some(()))
-        })?;
         Ok(())
+    }
+
+    /// Tells the backend that the device will not be opened again and is to be closed, if it is not.
+    fn ask_to_close(&self, transaction: &Transaction<'_>) -> Result<()> {
+        let backend = self.backend_path();
+        let path = format!("{backend}/state");
+        let now = transaction.read_optional(&path)?;
+        if now.is_some() {
+            transaction.write(&format!("{backend}/online"), "0")?;
+        }
+        if is_open(now.as_deref()) {
+            transaction.write(&path, state::CLOSING)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the backend has closed the device or is gone; says no when it takes too long.
+    fn has_closed(&self, store: &Client) -> Result<bool> {
+        let path = format!("{}/state", self.backend_path());
+        let closed = store::wait_for(store, &path, TIMEOUT, || {
+            let now = store.read_optional(&path)?;
+            Ok((!is_open(now.as_deref())).then_some(()))
+        })?;
+        Ok(closed.is_some())
     }
 
     /// Removes all nodes.
@@ -240,6 +245,13 @@ impl Device {
             store::remove_up_to(transaction, &self.notes_path(), &notes_path(self.domain))
         })
     }
+}
+
+/// Says whether a backend whose state is `now` has something left to close.
+///
+/// One that is closed must not be told to close: Linux's never says again that it has.
+fn is_open(now: Option<&str>) -> bool {
+    now.is_some_and(|now| now != state::CLOSED)
 }
 
 /// All devices of `domain`, from the toolstack's notes.
@@ -257,4 +269,16 @@ pub fn list(store: &impl Store, domain: DomId) -> Result<Vec<Device>> {
         }
     }
     Ok(devices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_backend_that_is_there_and_not_closed_is_told_to_close() {
+        let open = [state::INITIALISING, state::INIT_WAIT, "4", state::CLOSING];
+        assert!(open.iter().all(|now| is_open(Some(now))));
+        assert!(!is_open(Some(state::CLOSED)) && !is_open(None));
+    }
 }
