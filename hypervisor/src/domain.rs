@@ -7,6 +7,7 @@ pub mod destroy;
 pub mod dom0;
 pub mod dom0_layout;
 pub mod dom0_tree;
+pub mod interrupts;
 pub mod memory;
 pub mod runstate;
 pub mod time;

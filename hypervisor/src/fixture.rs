@@ -71,6 +71,8 @@ impl Fixture {
             console: Console::new(&Default::default()),
             guest_id: Lock::default(),
             control: Lock::default(),
+            virq_handlers: Lock::default(),
+            lent: Lock::default(),
             last_domid: Lock::new(0),
             wallclock: Lock::default(),
         };

@@ -2,7 +2,8 @@
 //!
 //! The hypervisor keeps the EL2 timer, the serial port, the kicks between processors and the call of
 //! the virtual interface for itself. The virtual timer belongs to the virtual processor that is
-//! loaded, and every other shared interrupt to Dom0, as its virtual interrupt of the same number.
+//! loaded, and every other shared interrupt to Dom0, or to a guest it lent it to, as the virtual interrupt of
+//! the same number.
 
 use crate::console::Input;
 use crate::domain::Domain;
@@ -110,7 +111,7 @@ fn serial(hv: &Hypervisor) {
     while let Some(byte) = hv.machine.serial_read() {
         match hv.console.typed(byte) {
             Input::Nothing => {}
-            Input::ForDom0 => hv.raise_in_dom0(Virq::CONSOLE),
+            Input::ForDom0 => hv.raise_global(Virq::CONSOLE),
             Input::Key(letter) => keys::press(hv, letter),
             Input::Switched { keys: true } => {
                 hv.print(format_args!("input goes to the debug keys: 'h' lists them"));
@@ -120,7 +121,8 @@ fn serial(hv: &Hypervisor) {
     }
 }
 
-/// A device's interrupt: Dom0's. It stays active until Dom0 ends its virtual one.
+/// A device's interrupt: Dom0's, or the guest's that Dom0 lent it to. It stays active until its virtual
+/// one is ended.
 fn device(hv: &Hypervisor, processor: &Processor, irq: Irq) {
     let Some(dom0) = hv.domain(DomId::DOM0) else {
         hv.print(format_args!("{irq:?} on {:?} has no owner: turned off", processor.id));
@@ -128,9 +130,7 @@ fn device(hv: &Hypervisor, processor: &Processor, irq: Irq) {
         gic::deactivate(irq);
         return;
     };
-    let injected = dom0.vgic.lock().inject_hardware(VcpuId(0), irq);
-    match injected {
-        Injected::Pending(kick) => hv.wake(&dom0, kick),
-        Injected::NotOurs => gic::deactivate(irq),
+    if !hv.inject_device(&dom0, irq) {
+        gic::deactivate(irq);
     }
 }

@@ -6,7 +6,7 @@ use crate::lock::Guard;
 use crate::state::Hypervisor;
 use core::sync::atomic::Ordering;
 use hv_core::evtchn::{Arrival, Delivery, Notify, Virq};
-use hv_core::ids::{CpuId, DomId, VcpuId};
+use hv_core::ids::{CpuId, VcpuId};
 use hv_core::lifecycle::{Change, ShutdownReason};
 use hv_core::p2m::{Flush, P2m, Released, Stale};
 use hv_core::sched::{Hold, Kick};
@@ -211,10 +211,12 @@ impl Hypervisor {
         self.notify(domain, notify);
     }
 
-    /// Raises a virtual interrupt in Dom0, if there is one yet.
-    pub fn raise_in_dom0(&self, virq: Virq) {
-        if let Some(dom0) = self.domain(DomId::DOM0) {
-            self.raise_virq(&dom0, virq);
+    /// Raises a global virtual interrupt in the domain it goes to: Dom0, if there is one yet, unless
+    /// another was named.
+    pub fn raise_global(&self, virq: Virq) {
+        let handler = self.virq_handlers.lock().of(virq);
+        if let Some(domain) = self.domain(handler) {
+            self.raise_virq(&domain, virq);
         }
     }
 
@@ -252,7 +254,7 @@ impl Hypervisor {
         if domain.is_privileged() {
             self.dom0_is_down(reason);
         } else if change == Change::Stop {
-            self.raise_in_dom0(Virq::DOM_EXC);
+            self.raise_global(Virq::DOM_EXC);
         }
     }
 

@@ -134,6 +134,8 @@ fn bring_up(boot: &BootInfo, board: &'static Board) -> Result<&'static Hyperviso
         console,
         guest_id: Lock::new(own_id()),
         control: Lock::default(),
+        virq_handlers: Lock::default(),
+        lent: Lock::default(),
         last_domid: Lock::new(0),
         wallclock: Lock::default(),
         processors,

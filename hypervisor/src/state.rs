@@ -11,10 +11,10 @@
 //! 6. `Hypervisor::frames`
 //! 7. `Vcpu::context`: held by the processor it is loaded on, for as long as it is; others take it
 //!    only when the scheduler says that it is not loaded
-//! 8. `Domain::vgic`, `Domain::vmid`, `Vcpu::runstate`
+//! 8. `Hypervisor::lent`, then `Domain::vgic`, `Domain::vmid`, `Vcpu::runstate`
 //! 9. `Hypervisor::scheduler`
 //! 10. `Processor::timers`
-//! 11. the console's, `Hypervisor::guest_id`
+//! 11. the console's, `Hypervisor::guest_id`, `Hypervisor::virq_handlers`
 //!
 //! A guest's memory is not copied, and nothing is logged, under 3 to 10.
 
@@ -29,12 +29,14 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::HashMap;
 use hv_core::addr::MachineAddr;
+use hv_core::evtchn::Handlers;
 use hv_core::frames::Frames;
 use hv_core::idregs::IdRegisters;
 use hv_core::ids::{CpuId, DomId, Irq, VcpuRef};
 use hv_core::p2m::Vmids;
 use hv_core::sched::Scheduler;
 use hv_core::timer_queue::TimerQueue;
+use hv_core::vgic::Lent;
 
 /// What is known of the host once it has started.
 #[derive(Clone, Debug)]
@@ -109,6 +111,10 @@ pub struct Hypervisor {
     pub guest_id: Lock<IdRegisters>,
     /// Held while a control operation is carried out: two on one domain at once would undo each other.
     pub control: Lock<()>,
+    /// Which domain the virtual interrupts go to that are not one processor's.
+    pub virq_handlers: Lock<Handlers>,
+    /// Which devices' interrupts guests have and Dom0 has not.
+    pub lent: Lock<Lent>,
     /// Where the last domain number was given out.
     pub last_domid: Lock<u16>,
     /// Wall-clock time at which the system counter was zero, set by Dom0.

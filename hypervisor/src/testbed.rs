@@ -79,6 +79,8 @@ impl Testbed {
             console: Console::new(&Default::default()),
             guest_id: Lock::default(),
             control: Lock::default(),
+            virq_handlers: Lock::default(),
+            lent: Lock::default(),
             last_domid: Lock::new(0),
             wallclock: Lock::new(Wallclock::default()),
         };

@@ -16,7 +16,7 @@ mod virq;
 
 pub use fifo::LINK_BITS;
 pub use notify::{Arrival, Delivery, Event, Notify, Told, VcpuSet};
-pub use virq::{VIRQ_COUNT, Virq};
+pub use virq::{Handlers, VIRQ_COUNT, Virq};
 
 use crate::{
     addr::{MachineAddr, Mfn, PAGE_SIZE},

@@ -29,6 +29,7 @@ mod interface;
 mod interrupt;
 mod kick;
 mod layout;
+mod lend;
 mod list_register;
 mod redist;
 mod v2;
@@ -39,6 +40,7 @@ pub use fill::{Filled, PhysicalPpis, Source, Unloaded};
 pub use hardware::{HardwareWork, Route};
 pub use kick::{Kick, VcpuSet};
 pub use layout::{INTERFACE_SIZE, Layout, Location, MAX_VCPUS_V2, RedistributorRegion};
+pub use lend::{LendError, Lent};
 #[cfg(any(test, feature = "fakes"))]
 pub use list_register::FakeListRegisters;
 pub use list_register::{ListRegister, ListRegisters, MAX_LIST_REGISTERS, Maintenance};
@@ -228,6 +230,8 @@ impl Vgic {
         state.hardware |= bit;
         HardwareWork {
             base: irq.intid() & !(BANK - 1),
+            edge: state.edge & bit,
+            level: !state.edge & bit,
             enable: state.enabled & bit,
             route: [
                 Route { irqs: bit, to: state.target(bit.trailing_zeros()) },

@@ -83,6 +83,9 @@ impl Hypervisor {
         if !self.has_stopped(domain) {
             return Progress::More;
         }
+        if self.take_interrupts_back(domain) == Progress::More {
+            return Progress::More;
+        }
         // What is left of it keeps no pool from being taken away.
         self.scheduler.lock().unsettle(domain.id);
         for vcpu in domain.vcpus() {
@@ -121,6 +124,7 @@ impl Hypervisor {
         if domain.ports.lock().open_ports() > 0 {
             return Progress::More;
         }
+        self.virq_handlers.lock().forget(domain.id);
         let Pinned(pages) = domain.ports.lock().take_frames();
         for page in pages {
             self.put_page(page);
@@ -211,7 +215,7 @@ impl Hypervisor {
         }
     }
 
-    /// Frees its shared page, the last it has, and tells Dom0 that it is dead.
+    /// Frees its shared page, the last it has, and tells who listens for that that it is dead.
     fn finish(&self, domain: &Domain) {
         let last = {
             let mut life = domain.life.lock();
@@ -219,7 +223,7 @@ impl Hypervisor {
             self.frames.lock().release(domain.shared_info.frame(), 1)
         };
         self.bury(last);
-        self.raise_in_dom0(Virq::DOM_EXC);
+        self.raise_global(Virq::DOM_EXC);
     }
 }
 

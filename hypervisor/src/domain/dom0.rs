@@ -278,8 +278,11 @@ fn give_devices(
         if Some(interrupt.irq) == hv.host.serial_irq {
             continue;
         }
-        hv.machine.configure_irq(interrupt.irq, interrupt.edge);
-        let work = domain.vgic.lock().assign_hardware(interrupt.irq);
+        let work = {
+            let mut vgic = domain.vgic.lock();
+            vgic.set_edge(interrupt.irq, interrupt.edge);
+            vgic.assign_hardware(interrupt.irq)
+        };
         hv.carry_out_hardware(domain, &work);
     }
     Ok(())

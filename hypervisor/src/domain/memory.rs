@@ -176,7 +176,7 @@ impl Hypervisor {
         self.bury(put);
     }
 
-    /// Forgets a domain whose last frame this was, and tells Dom0. No lock may be held.
+    /// Forgets a domain whose last frame this was, and tells who listens for that. No lock may be held.
     pub fn bury(&self, put: Put) {
         let Put::LastOf(dom) = put else { return };
         self.frames.lock().close(dom);
@@ -185,7 +185,7 @@ impl Hypervisor {
             // It stopped for good before its memory went.
             let _removed: bool = self.scheduler.lock().remove(vcpu.sched);
         }
-        self.raise_in_dom0(Virq::DOM_EXC);
+        self.raise_global(Virq::DOM_EXC);
     }
 
     /// Returns frame `index` of the domain's grant table, adding frames until there is one.

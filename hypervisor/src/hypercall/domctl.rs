@@ -2,6 +2,7 @@
 
 mod create;
 pub mod info;
+mod interrupts;
 mod life;
 mod memory;
 mod scheduling;
@@ -99,6 +100,9 @@ fn route(request: &mut Request<'_>) -> Outcome {
         abi::XEN_DOMCTL_MAX_MEM => memory::max(request).into(),
         abi::XEN_DOMCTL_IOMEM_PERMISSION => memory::iomem_permission(request).into(),
         abi::XEN_DOMCTL_MEMORY_MAPPING => memory::map_device(request).into(),
+        abi::XEN_DOMCTL_BIND_PT_IRQ => interrupts::bind(request).into(),
+        abi::XEN_DOMCTL_UNBIND_PT_IRQ => interrupts::unbind(request).into(),
+        abi::XEN_DOMCTL_SET_VIRQ_HANDLER => interrupts::set_virq_handler(request).into(),
         abi::XEN_DOMCTL_CACHEFLUSH => memory::cache_flush(request),
         abi::XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE => memory::get_pool(request).into(),
         abi::XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE => memory::set_pool(request).into(),

@@ -131,6 +131,19 @@ fn answer(family: &str, number: u64) -> Outcome {
     let bed = Testbed::new();
     let low = u32::try_from(number).unwrap();
     let arguments = match family {
+        // Of zeros would be another kind of interrupt, which only x86 has.
+        "domctl"
+            if [domctl::XEN_DOMCTL_BIND_PT_IRQ, domctl::XEN_DOMCTL_UNBIND_PT_IRQ]
+                .contains(&low) =>
+        {
+            let irq_type = domctl::PT_IRQ_TYPE_SPI;
+            bed.put(&domctl::Domctl::with(
+                low,
+                1,
+                &domctl::BindPtIrq { irq_type, ..Default::default() },
+            ));
+            [REQUEST, 0, 0, 0, 0]
+        }
         "domctl" => {
             bed.put(&domctl::Domctl::new(low, 1));
             [REQUEST, 0, 0, 0, 0]

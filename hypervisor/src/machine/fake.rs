@@ -24,6 +24,8 @@ pub enum Asked {
     Deactivate(Irq),
     /// To let this physical interrupt in.
     Enable(Irq),
+    /// To keep this physical interrupt out.
+    Disable(Irq),
     /// To turn off, or restart if true.
     PowerOff(bool),
 }
@@ -123,9 +125,7 @@ impl Machine {
 
     /// Lets a shared physical interrupt in, or keeps it out, on the processor it is routed to.
     pub fn enable_irq(&self, irq: Irq, enable: bool) {
-        if enable {
-            self.asked.lock().push(Asked::Enable(irq));
-        }
+        self.asked.lock().push(if enable { Asked::Enable(irq) } else { Asked::Disable(irq) });
     }
 
     /// Sets how a shared physical interrupt is triggered.

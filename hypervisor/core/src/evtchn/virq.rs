@@ -3,6 +3,9 @@
 //! Some are each virtual processor's own; the others belong to a domain, bound on its processor 0
 //! and then deliverable anywhere.
 
+use super::EvtchnError;
+use crate::ids::DomId;
+
 /// How many virtual interrupts there are (`NR_VIRQS`).
 pub const VIRQ_COUNT: usize = 24;
 
@@ -49,9 +52,66 @@ impl Virq {
     }
 }
 
+/// Which domain each global virtual interrupt goes to (`XEN_DOMCTL_set_virq_handler`).
+#[derive(Debug)]
+pub struct Handlers([DomId; VIRQ_COUNT]);
+
+impl Default for Handlers {
+    /// All go to Dom0.
+    fn default() -> Self {
+        Self([DomId::DOM0; VIRQ_COUNT])
+    }
+}
+
+impl Handlers {
+    /// Returns the domain that `virq` goes to.
+    pub fn of(&self, virq: Virq) -> DomId {
+        self.0.get(virq.index()).copied().unwrap_or(DomId::DOM0)
+    }
+
+    /// Has the interrupt `number` go to `dom`. There must be one, and it must be global; one that is being
+    /// destroyed (`dying`) gets none.
+    pub fn set(&mut self, number: u32, dom: DomId, dying: bool) -> Result<(), EvtchnError> {
+        let virq = Virq::new(number).filter(|virq| virq.is_global());
+        let handler = virq.and_then(|virq| self.0.get_mut(virq.index()));
+        let handler = handler.ok_or(EvtchnError::BadVirq)?;
+        if *handler != dom && dying {
+            return Err(EvtchnError::BadVirq);
+        }
+        *handler = dom;
+        Ok(())
+    }
+
+    /// Has all that went to `dom` go to Dom0 again.
+    pub fn forget(&mut self, dom: DomId) {
+        for handler in self.0.iter_mut().filter(|handler| **handler == dom) {
+            *handler = DomId::DOM0;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_global_one_goes_to_the_domain_that_was_named_until_that_is_gone() {
+        let mut handlers = Handlers::default();
+        let set = |handlers: &mut Handlers, number, dying| handlers.set(number, DomId(3), dying);
+        for number in [0, 1, 7, 13, 24, u32::MAX] {
+            assert_eq!(set(&mut handlers, number, false), Err(EvtchnError::BadVirq));
+        }
+        assert_eq!(set(&mut handlers, 3, true), Err(EvtchnError::BadVirq));
+        assert_eq!(handlers.of(Virq::DOM_EXC), DomId::DOM0);
+        assert_eq!(set(&mut handlers, 3, false), Ok(()));
+        assert_eq!(set(&mut handlers, 3, true), Ok(()), "nothing changes");
+        let of = |handlers: &Handlers| [Virq::DOM_EXC, Virq::CONSOLE].map(|virq| handlers.of(virq));
+        assert_eq!(of(&handlers), [DomId(3), DomId::DOM0]);
+        handlers.forget(DomId(2));
+        assert_eq!(of(&handlers), [DomId(3), DomId::DOM0]);
+        handlers.forget(DomId(3));
+        assert_eq!(of(&handlers), [DomId::DOM0; 2]);
+    }
 
     #[test]
     fn numbers_past_the_last_are_none() {
