@@ -133,6 +133,8 @@ impl NetFront {
 }
 
 impl FrontDriver for NetFront {
+    const EARLY: bool = true;
+
     fn publish(&mut self, device: &Device) -> Result<(), BusError> {
         if !device.other_has("feature-rx-copy")? {
             return Err(BusError::Unsupported("the back end cannot copy what is received"));

@@ -140,7 +140,7 @@ impl Device {
         &self.other
     }
 
-    /// Returns this end's state, as it was last written here.
+    /// Returns this end's state: the one that was last written here, or one that came of it.
     pub fn state(&self) -> XenbusState {
         self.state
     }
@@ -156,8 +156,20 @@ impl Device {
         done: Result<(), BusError>,
         next: XenbusState,
     ) -> Result<(), BusError> {
+        self.enter_showing(done, next, next)
+    }
+
+    /// The same, with another state than `next` for the other end to see.
+    pub(super) fn enter_showing(
+        &mut self,
+        done: Result<(), BusError>,
+        next: XenbusState,
+        shown: XenbusState,
+    ) -> Result<(), BusError> {
         done?;
-        Ok(self.set_state(next)?)
+        self.set_state(shown)?;
+        self.state = next;
+        Ok(())
     }
 
     /// Moves this end to a state.

@@ -1,12 +1,15 @@
 //! A front end's way through the states, with a driver that does what each step needs.
 
-use super::protocol::{FrontStep, front};
+use super::protocol::{FrontStep, front, shown};
 use super::{BusError, Device, XenbusState};
 use crate::time;
 use crate::xenstore::Watch;
 
 /// What a front end's driver does at each step.
 pub trait FrontDriver {
+    /// The back end waits for Connected and not for Initialised ([`shown`]).
+    const EARLY: bool = false;
+
     /// Makes rings and channels and writes where they are into the device's directory.
     fn publish(&mut self, device: &Device) -> Result<(), BusError>;
     /// Reads what the back end says of the device and starts to use it.
@@ -43,9 +46,11 @@ impl<D: FrontDriver> Front<D> {
             let other = self.device.other_state()?;
             let result = match front(self.device.state(), other, self.wanted) {
                 FrontStep::Wait => return Ok(self.device.state()),
-                FrontStep::Publish => self
-                    .device
-                    .enter_after(self.driver.publish(&self.device), XenbusState::Initialised),
+                FrontStep::Publish => {
+                    let done = self.driver.publish(&self.device);
+                    let next = XenbusState::Initialised;
+                    self.device.enter_showing(done, next, shown(next, D::EARLY))
+                }
                 FrontStep::Connect => self
                     .device
                     .enter_after(self.driver.connect(&self.device), XenbusState::Connected),

@@ -49,6 +49,13 @@ pub fn front(own: XenbusState, other: XenbusState, wanted: bool) -> FrontStep {
     }
 }
 
+/// Returns the state a front end shows in the store while it is in `own`.
+///
+/// Linux's network back end takes no notice of [`XenbusState::Initialised`]: its front ends are `early`, and say Connected as soon as they published.
+pub fn shown(own: XenbusState, early: bool) -> XenbusState {
+    if early && own == XenbusState::Initialised { XenbusState::Connected } else { own }
+}
+
 /// What a back end does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "the device does not move by itself"]
@@ -157,6 +164,28 @@ mod tests {
         let mut back = XenbusState::Connected;
         settle(&mut front, &mut back, true, true);
         assert_eq!((front, back), (XenbusState::Connected, XenbusState::Connected));
+    }
+
+    /// Plays a front end against Linux's network back end, which knows Initialising and Connected alone.
+    fn beside_netback(early: bool) -> (XenbusState, XenbusState) {
+        let (mut own, mut other) = (XenbusState::Initialising, XenbusState::InitWait);
+        for _ in 0..8 {
+            match front(own, other, true) {
+                FrontStep::Publish => own = XenbusState::Initialised,
+                FrontStep::Connect => own = XenbusState::Connected,
+                _ => {}
+            }
+            if shown(own, early) == XenbusState::Connected {
+                other = XenbusState::Connected;
+            }
+        }
+        (own, other)
+    }
+
+    #[test]
+    fn a_network_front_end_connects_to_a_back_end_that_waits_for_connected() {
+        assert_eq!(beside_netback(true), (XenbusState::Connected, XenbusState::Connected));
+        assert_eq!(beside_netback(false), (XenbusState::Initialised, XenbusState::InitWait));
     }
 
     #[test]
