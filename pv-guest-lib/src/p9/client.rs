@@ -261,10 +261,7 @@ impl<T: Transport> Client<T> {
         let fid = self.walk(path)?;
         let answer = self.ask(kind::STAT, Writer::new(kind::STAT, TAG).u32(fid));
         self.forget(kind::CLUNK, fid)?;
-        let answer = answer?;
-        let mut answer = Reader::new(&answer);
-        answer.u16()?;
-        Ok(Entry::read(&mut answer)?)
+        Ok(Entry::read_stat(&answer?)?)
     }
 
     /// Reads a whole file of at most `most` bytes.
@@ -319,12 +316,6 @@ impl<T: Transport> Client<T> {
 
     /// Lists a folder of at most a MiB of names.
     pub fn list(&mut self, path: &str) -> Answer<Vec<Entry>, T> {
-        let bytes = self.read_all(path, 1 << 20)?;
-        let mut reader = Reader::new(&bytes);
-        let mut entries = Vec::new();
-        while !reader.is_empty() {
-            entries.push(Entry::read(&mut reader)?);
-        }
-        Ok(entries)
+        Ok(Entry::read_all(&self.read_all(path, 1 << 20)?)?)
     }
 }

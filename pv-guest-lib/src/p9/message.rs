@@ -151,6 +151,12 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Returns whether two numbers of 16 bits are an entry's size with and without its own.
+fn is_doubled(sizes: u32) -> bool {
+    let (first, second) = (sizes & 0xffff, sizes >> 16);
+    first == second + 2
+}
+
 /// What a name in a folder is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -165,10 +171,55 @@ pub struct Entry {
 impl Entry {
     const FOLDER: u32 = 1 << 31;
 
-    /// Reads one, as answers to STAT and reads of folders have it.
-    pub fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+    /// Reads the one that an answer to STAT has: after two sizes, neither of which servers agree on.
+    pub fn read_stat(answer: &[u8]) -> Result<Self, Malformed> {
+        let mut from = Reader::new(answer);
+        from.u32()?;
+        Self::parse(&mut from)
+    }
+
+    /// Reads all that a read of a folder gave.
+    ///
+    /// Debian's `xen-9pfsd` (Xen 4.20) writes an entry's size twice, ten too large, and counts it once: entries follow each other by what is in
+    /// them, and as many bytes as were counted too many are at the end.
+    pub fn read_all(bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
+        let mut from = Reader::new(bytes);
+        let mut entries = Vec::new();
+        if !Reader::new(bytes).u32().is_ok_and(is_doubled) {
+            while !from.is_empty() {
+                entries.push(Self::read(&mut from)?);
+            }
+            return Ok(entries);
+        }
+        let mut counted = 0;
+        while counted < bytes.len() {
+            counted += 2 + usize::from(Reader::new(from.bytes).u16()?.saturating_sub(2));
+            entries.push(Self::read_doubled(&mut from)?);
+        }
+        if counted == bytes.len() { Ok(entries) } else { Err(Malformed) }
+    }
+
+    /// Reads one, as reads of folders have it.
+    fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let size = usize::from(from.u16()?);
-        let mut stat = Reader::new(from.bytes(size)?);
+        Self::parse(&mut Reader::new(from.bytes(size)?))
+    }
+
+    /// Reads one with two sizes that are wrong, and all that belongs to it.
+    fn read_doubled(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        if !is_doubled(from.u32()?) {
+            return Err(Malformed);
+        }
+        let entry = Self::parse(from)?;
+        for _owner in 0..4 {
+            from.text()?;
+        }
+        from.bytes(12)?;
+        Ok(entry)
+    }
+
+    /// Reads what follows the size, up to the name.
+    fn parse(stat: &mut Reader<'_>) -> Result<Self, Malformed> {
         stat.bytes(2 + 4 + 13)?;
         let mode = stat.u32()?;
         stat.bytes(8)?;

@@ -146,6 +146,34 @@ fn a_file_is_written_read_listed_and_removed() {
     assert_eq!(client.transport().fids.len(), 1);
 }
 
+/// What Debian's `xen-9pfsd` says of a name: the bytes, and how many it counts.
+fn by_debian(name: &str) -> (Vec<u8>, usize) {
+    let entry = Entry { name: name.into(), length: 7, is_folder: false }.write();
+    let size = u16::try_from(entry.len() - 2 + 10).unwrap();
+    let mut bytes = (size + 2).to_le_bytes().to_vec();
+    bytes.extend(size.to_le_bytes());
+    bytes.extend(&entry[2..]);
+    (bytes, usize::from(size) + 2)
+}
+
+#[test]
+fn what_debians_daemon_says_of_files_is_understood() {
+    let names: Vec<String> = (0..60).map(|number| format!("name {number}")).collect();
+    let (mut bytes, mut counted) = (Vec::new(), 0);
+    for (number, name) in names.iter().enumerate() {
+        let (entry, count) = by_debian(name);
+        let stat = Entry::read_stat(&entry).unwrap();
+        assert_eq!((&stat.name, stat.length, stat.is_folder), (name, 7, false));
+        bytes.extend(entry);
+        counted += count;
+        // It sends what an earlier message left in its buffer.
+        let sent = [bytes.clone(), vec![0xee; counted - bytes.len()]].concat();
+        let entries = Entry::read_all(&sent).unwrap();
+        assert!(entries.iter().map(|entry| &entry.name).eq(&names[..=number]));
+        assert!(Entry::read_all(&sent[..sent.len() - 1]).is_err());
+    }
+}
+
 #[test]
 fn paths_that_lead_out_are_not_asked_for() {
     let mut client = client(4096);
