@@ -73,7 +73,7 @@ mod guest {
             if whole || connection.request.len() > MAX_REQUEST {
                 *served += 1;
                 connection.reply = Some(answer(stack, &connection.request, *served));
-            } else if !stack.tcp(connection.handle).may_recv() {
+            } else if hung_up(stack.tcp(connection.handle)) {
                 stack.tcp(connection.handle).close();
             }
         }
@@ -84,6 +84,11 @@ mod guest {
                 socket.close();
             }
         }
+    }
+
+    /// Returns whether the client will say no more; a socket that still listens has no client.
+    fn hung_up(socket: &smoltcp::socket::tcp::Socket<'_>) -> bool {
+        socket.may_send() && !socket.may_recv()
     }
 
     /// Gives the socket what it has room for.
