@@ -11,6 +11,7 @@ pub mod interrupts;
 pub mod memory;
 pub mod runstate;
 pub mod time;
+pub mod uart;
 pub mod vcpu;
 
 use crate::lock::Lock;
@@ -26,6 +27,7 @@ use hv_core::lifecycle::Lifecycle;
 use hv_core::p2m::{P2m, Vmid};
 use hv_core::privilege::Subject;
 use hv_core::vgic::Vgic;
+use hv_core::vpl011::Vpl011;
 use spin::Once;
 use vcpu::Vcpu;
 
@@ -74,6 +76,8 @@ pub struct Domain {
     pub p2m: Lock<P2m>,
     /// Its interrupt controller.
     pub vgic: Lock<Vgic>,
+    /// Its virtual UART (`XEN_DOMCTL_vuart_op`), if it has one.
+    pub uart: Lock<Option<Vpl011>>,
     /// Its virtual processors; none until `XEN_DOMCTL_max_vcpus`.
     pub vcpus: Once<Vec<Vcpu>>,
     /// Its HVM parameters.

@@ -198,8 +198,8 @@ impl Hypervisor {
                 let arrival = target.ports.lock().receive(self.machine.memory(), event);
                 match arrival {
                     Arrival::Guest(notify) => self.notify(&target, notify),
-                    // The hypervisor listens on no port of its own yet.
-                    Arrival::Hypervisor(_) => {}
+                    // The one thing that the hypervisor listens for.
+                    Arrival::Hypervisor(_) => self.hear_of_uart(&target),
                 }
             }
         }

@@ -11,12 +11,13 @@
 //! 6. `Hypervisor::frames`
 //! 7. `Vcpu::context`: held by the processor it is loaded on, for as long as it is; others take it
 //!    only when the scheduler says that it is not loaded
-//! 8. `Hypervisor::lent`, then `Domain::vgic`, `Domain::vmid`, `Vcpu::runstate`
-//! 9. `Hypervisor::scheduler`
-//! 10. `Processor::timers`
-//! 11. the console's, `Hypervisor::guest_id`, `Hypervisor::virq_handlers`
+//! 8. `Domain::uart`
+//! 9. `Hypervisor::lent`, then `Domain::vgic`, `Domain::vmid`, `Vcpu::runstate`
+//! 10. `Hypervisor::scheduler`
+//! 11. `Processor::timers`
+//! 12. the console's, `Hypervisor::guest_id`, `Hypervisor::virq_handlers`
 //!
-//! A guest's memory is not copied, and nothing is logged, under 3 to 10.
+//! A guest's memory is not copied, and nothing is logged, under 3 to 11.
 
 use crate::command_line::Options;
 use crate::console::Console;

@@ -29,5 +29,6 @@ pub mod sysreg;
 pub mod time;
 pub mod timer_queue;
 pub mod vgic;
+pub mod vpl011;
 pub mod vpsci;
 pub mod vtimer;

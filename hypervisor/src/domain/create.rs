@@ -156,6 +156,7 @@ impl Hypervisor {
             grants: Lock::new(GrantTable::new(grants)),
             p2m: Lock::new(p2m),
             vgic: Lock::new(vgic),
+            uart: Lock::default(),
             life: Lock::new(Lifecycle::default()),
             vcpus: Once::new(),
             parameters: Lock::new([0; PARAMETERS]),

@@ -125,6 +125,7 @@ impl Hypervisor {
             return Progress::More;
         }
         self.virq_handlers.lock().forget(domain.id);
+        self.take_uart(domain);
         let Pinned(pages) = domain.ports.lock().take_frames();
         for page in pages {
             self.put_page(page);
@@ -139,7 +140,8 @@ impl Hypervisor {
         Progress::Done
     }
 
-    fn close_port(&self, domain: &Domain, port: u32, peer: Option<DomId>) {
+    /// Closes `port` of `domain`, whoever uses it, whose other end is in `peer`.
+    pub(super) fn close_port(&self, domain: &Domain, port: u32, peer: Option<DomId>) {
         let memory = self.machine.memory();
         let other = peer.filter(|peer| *peer != domain.id).and_then(|peer| self.domain(peer));
         // A refusal means that the port changed hands: it is found open again.

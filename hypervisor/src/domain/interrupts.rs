@@ -5,6 +5,7 @@
 
 use crate::domain::Domain;
 use crate::domain::destroy::Progress;
+use crate::domain::uart;
 use crate::state::Hypervisor;
 use hv_core::ids::{DomId, Irq, VcpuId};
 use hv_core::lifecycle::Dying;
@@ -31,6 +32,9 @@ impl Hypervisor {
         let dom0 = self.domain(DomId::DOM0).ok_or(LendError::NotDom0s)?;
         if guest.life.lock().dying() != Dying::No {
             return Err(LendError::Dying);
+        }
+        if irq == uart::INTERRUPT && guest.uart.lock().is_some() {
+            return Err(LendError::InUse);
         }
         self.lent.lock().note(irq, guest.id, &dom0.vgic.lock())?;
         let lent = dom0.vgic.lock().lend(irq);

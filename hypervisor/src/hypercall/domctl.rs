@@ -6,6 +6,7 @@ mod interrupts;
 mod life;
 mod memory;
 mod scheduling;
+mod uart;
 mod vcpu;
 
 use crate::domain::Domain;
@@ -106,6 +107,7 @@ fn route(request: &mut Request<'_>) -> Outcome {
         abi::XEN_DOMCTL_CACHEFLUSH => memory::cache_flush(request),
         abi::XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE => memory::get_pool(request).into(),
         abi::XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE => memory::set_pool(request).into(),
+        abi::XEN_DOMCTL_VUART_OP => uart::operate(request).into(),
         // No cache is partitioned: the toolstack goes on at this answer and no other.
         abi::XEN_DOMCTL_SET_LLC_COLORS => Errno::EOPNOTSUPP.into(),
         _ => Errno::ENOSYS.into(),

@@ -22,7 +22,7 @@ use hypercall_abi::event_channel::{
 /// How many ports a reset closes between two looks for interrupts.
 const RESET_STEP: u32 = 64;
 /// Bytes of the heap that more ports take at most.
-const PORTS_ROOM: usize = 16 << 10;
+pub(super) const PORTS_ROOM: usize = 16 << 10;
 
 /// Carries out the sub-operation in x0 with the structure x1 points to.
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {

@@ -10,11 +10,16 @@ use hv_core::addr::GuestAddr;
 use hv_core::exit::{self, DataAbort, Plan, Register, Transfer, Writeback};
 use hv_core::guest::GuestMemory;
 use hv_core::vgic::{Location, MmioRead, Vgic};
+use hv_core::vpl011::{self, Answer};
 
 /// A register of an emulated device.
 #[derive(Clone, Copy, Debug)]
 enum Device {
     InterruptController(Location),
+    Uart {
+        /// Bytes from its start.
+        offset: u64,
+    },
 }
 
 /// What became of one transfer.
@@ -24,6 +29,8 @@ enum Progress {
     Done,
     /// The guest's instruction is to run again.
     Again,
+    /// The device does not answer.
+    Refused,
 }
 
 const INSTRUCTION_BYTES: u64 = 4;
@@ -41,7 +48,13 @@ pub fn handle(
     esr: u64,
 ) -> bool {
     let mut vgic = caller.domain.vgic.lock();
-    let Some(location) = vgic.locate(address) else { return false };
+    let Some(location) = vgic.locate(address) else {
+        drop(vgic);
+        return match find_uart(caller, address) {
+            Some(device) => at_uart(caller, context, abort, device, address, esr),
+            None => false,
+        };
+    };
     if abort.cache_maintenance {
         return false;
     }
@@ -59,6 +72,27 @@ pub fn handle(
             decoded(caller, context, abort, Device::InterruptController(location), address)
         }
     }
+}
+
+fn at_uart(
+    caller: &Caller<'_>,
+    context: &mut VcpuContext,
+    abort: &DataAbort,
+    device: Device,
+    address: GuestAddr,
+    esr: u64,
+) -> bool {
+    if abort.cache_maintenance {
+        return false;
+    }
+    let Some(access) = abort.access else {
+        return decoded(caller, context, abort, device, address);
+    };
+    let progress = transfer(caller, context, device, access.transfer, abort.write);
+    if progress == Progress::Done {
+        context.skip_instruction(esr);
+    }
+    progress != Progress::Refused
 }
 
 /// Carries out an access that the processor did not describe.
@@ -87,8 +121,10 @@ fn decoded(
     };
     let parts = [Some((device, plan.first)), second];
     for (device, part) in parts.into_iter().flatten() {
-        if transfer(caller, context, device, part, plan.write) == Progress::Again {
-            return true;
+        match transfer(caller, context, device, part, plan.write) {
+            Progress::Done => {}
+            Progress::Again => return true,
+            Progress::Refused => return false,
         }
     }
     if plan.writeback != Writeback::Nothing {
@@ -132,7 +168,13 @@ fn uses_kernel_stack(context: &VcpuContext) -> bool {
 }
 
 fn find(caller: &Caller<'_>, address: GuestAddr) -> Option<Device> {
-    caller.domain.vgic.lock().locate(address).map(Device::InterruptController)
+    let location = caller.domain.vgic.lock().locate(address);
+    location.map(Device::InterruptController).or_else(|| find_uart(caller, address))
+}
+
+fn find_uart(caller: &Caller<'_>, address: GuestAddr) -> Option<Device> {
+    let offset = vpl011::locate(address)?;
+    caller.domain.uart.lock().is_some().then_some(Device::Uart { offset })
 }
 
 /// Moves one register's worth between the guest and a device.
@@ -147,6 +189,33 @@ fn transfer(
         Device::InterruptController(location) => {
             let mut vgic = caller.domain.vgic.lock();
             vgic_transfer(caller, context, &mut vgic, location, transfer, write)
+        }
+        Device::Uart { offset } => uart_transfer(caller, context, offset, transfer, write),
+    }
+}
+
+fn uart_transfer(
+    caller: &Caller<'_>,
+    context: &mut VcpuContext,
+    offset: u64,
+    transfer: Transfer,
+    write: bool,
+) -> Progress {
+    let (register, width) = (transfer.register.number(), transfer.width);
+    let answer = caller.hv.access_uart(caller.domain, |uart, memory| {
+        if write {
+            uart.write(memory, offset, width, context.gpr(register))
+        } else {
+            uart.read(memory, offset, width)
+        }
+    });
+    match answer {
+        Answer::Refused => Progress::Refused,
+        Answer::Done { value, .. } => {
+            if !write {
+                context.set_gpr(register, transfer.extend(value));
+            }
+            Progress::Done
         }
     }
 }
@@ -189,11 +258,17 @@ fn vgic_transfer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Domain;
     use crate::fixture::Fixture;
     use crate::machine::GuestSpace;
     use crate::trap::abort;
+    use alloc::sync::Arc;
+    use hv_core::addr::{Gfn, MachineAddr};
+    use hv_core::evtchn::Peer;
     use hv_core::exit::{Access, Fault, FaultAddress, Width};
-    use hv_core::ids::{DomId, VcpuId};
+    use hv_core::ids::{DomId, Port, VcpuId};
+    use hv_core::memory::FrameMemory;
+    use hv_core::p2m::Kind;
 
     const DISTRIBUTOR: u64 = 0x300_1000;
     const REDISTRIBUTOR: u64 = 0x302_0000;
@@ -315,5 +390,139 @@ mod tests {
         assert!(!vcpu.refill.load(Ordering::SeqCst));
         write(REDISTRIBUTOR + 0x1_0200, 1 << 5);
         assert!(vcpu.refill.load(Ordering::SeqCst));
+    }
+
+    /// A guest with a UART, whose other end Dom0 has.
+    struct Line {
+        fixture: Fixture,
+        guest: Arc<Domain>,
+        ring: MachineAddr,
+        port: Port,
+        context: VcpuContext,
+    }
+
+    impl Line {
+        fn new() -> Self {
+            let fixture = Fixture::new();
+            let (hv, dom0) = (&fixture.hv, fixture.existing(0));
+            let guest = fixture.domain(DomId(1));
+            let page = hv.frames.lock().alloc_for(guest.id, 0, None).unwrap().first;
+            hv.map_frames(&guest, Gfn::new(0x3_9003), page, 1, Kind::RamRw).unwrap();
+            let remote = hv.give_uart(&guest, Gfn::new(0x3_9003), dom0.id).unwrap();
+            let (port, _) = {
+                let mut ports = dom0.ports.lock();
+                let mut theirs = guest.ports.lock();
+                let peer = Peer::Other(&mut theirs);
+                ports.bind_interdomain(hv.machine.memory(), peer, remote.number()).unwrap()
+            };
+            let mut context = VcpuContext::default();
+            context.set_vbar_el1(VECTORS);
+            Self { guest, ring: page.base(), port, context, fixture }
+        }
+
+        fn access(&mut self, abort: DataAbort) {
+            let Self { fixture, guest, context, .. } = self;
+            fixture.call(guest, |caller| abort::data(caller, context, abort, IL));
+        }
+
+        fn write(&mut self, address: u64, value: u64) {
+            self.context.set_gpr(3, value);
+            self.access(abort(address, true, described(3, Width::Word)));
+        }
+
+        fn read(&mut self, address: u64) -> u64 {
+            self.access(abort(address, false, described(4, Width::Word)));
+            self.context.gpr(4)
+        }
+
+        fn is_interrupt_pending(&mut self) -> bool {
+            self.read(DISTRIBUTOR + 0x204) & 1 != 0
+        }
+
+        fn at(&self, offset: u64) -> MachineAddr {
+            self.ring.checked_add(offset).unwrap()
+        }
+
+        /// Says whether Dom0 was told since it was last asked.
+        fn was_told(&self) -> bool {
+            let dom0 = self.fixture.existing(0);
+            let word = dom0.shared_info.checked_add(48).unwrap();
+            let pending = self.fixture.hv.machine.memory().fetch_and_u64(word, 0);
+            pending & 1 << self.port.number() != 0
+        }
+    }
+
+    const UART: u64 = 0x2200_0000;
+
+    #[test]
+    fn what_a_guest_writes_to_its_uart_reaches_dom0() {
+        let mut line = Line::new();
+        assert!(line.was_told(), "as it bound");
+        line.write(UART, u64::from(b'A'));
+        assert!(line.was_told());
+        let memory = line.fixture.hv.machine.memory();
+        assert_eq!((memory.load_u8(line.at(1024)), memory.load_u32(line.at(3084))), (b'A', 1));
+        assert_eq!(line.read(UART + 0x18), 1 << 4);
+        assert!(!line.was_told(), "there is nothing new");
+        assert_eq!(line.context.pc(), 8);
+    }
+
+    #[test]
+    fn input_raises_the_uarts_line_until_it_is_read() {
+        let mut line = Line::new();
+        line.write(UART + 0x38, 1 << 6);
+        let memory = line.fixture.hv.machine.memory();
+        memory.swap_u8(line.at(0), b'z');
+        memory.store_u32(line.at(3076), 1);
+        let dom0 = line.fixture.existing(0);
+        assert!(!line.is_interrupt_pending());
+        let memory = line.fixture.hv.machine.memory();
+        let delivery = dom0.ports.lock().send(memory, line.port.number()).unwrap();
+        line.fixture.hv.deliver(&dom0, delivery);
+        assert!(line.is_interrupt_pending());
+        let _ = line.was_told();
+        assert_eq!(line.read(UART), u64::from(b'z'));
+        assert!(line.was_told(), "there is room again");
+        assert!(!line.is_interrupt_pending());
+    }
+
+    #[test]
+    fn what_a_uart_does_not_answer_to_gets_the_hardwares_exception() {
+        let mut line = Line::new();
+        line.context.set_spsr(5);
+        line.access(abort(UART, true, described(0, Width::Double)));
+        assert_eq!((line.context.pc(), line.context.far_el1()), (VECTORS + 0x200, UART));
+        let fixture = Fixture::new();
+        let mut context = VcpuContext::default();
+        context.set_spsr(5);
+        context.set_vbar_el1(VECTORS);
+        let domain = fixture.domain(DomId(1));
+        let abort = abort(UART, true, described(0, Width::Word));
+        fixture.call(&domain, |caller| abort::data(caller, &mut context, abort, IL));
+        assert_eq!(context.pc(), VECTORS + 0x200, "this one has no UART");
+    }
+
+    #[test]
+    fn an_indexed_write_reaches_the_uart_too() {
+        let mut line = Line::new();
+        line.context.set_gpr(1, u64::from(b'q'));
+        line.context.set_gpr(2, UART);
+        let strb_w1_x2_post_1: u32 = 0x3800_1441;
+        line.context.set_pc(line.fixture.put(0, &strb_w1_x2_post_1));
+        line.access(abort(UART, true, None));
+        assert_eq!(line.fixture.hv.machine.memory().load_u8(line.at(1024)), b'q');
+        assert_eq!(line.context.gpr(2), UART + 1);
+        assert_eq!(line.context.pc(), GuestSpace::BASE + 4);
+    }
+
+    #[test]
+    fn a_uart_at_its_end_hears_nothing_and_lets_its_page_go() {
+        let line = Line::new();
+        let (hv, dom0) = (&line.fixture.hv, line.fixture.existing(0));
+        let delivery = dom0.ports.lock().send(hv.machine.memory(), line.port.number()).unwrap();
+        while hv.destroy(&line.guest) != crate::domain::destroy::Progress::Done {}
+        hv.deliver(&dom0, delivery);
+        hv.hear_of_uart(&line.guest);
+        assert!(hv.domain(DomId(1)).is_none());
     }
 }

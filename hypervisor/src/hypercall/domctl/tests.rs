@@ -10,15 +10,15 @@ use crate::testbed::{GUEST_RAM, REQUEST, Testbed};
 use core::sync::atomic::Ordering;
 use hv_core::addr::{Gfn, MachineAddr, Mfn};
 use hv_core::guest::{GuestMemory, Handle};
-use hv_core::ids::{DomId, VcpuId};
+use hv_core::ids::{DomId, Irq, VcpuId};
 use hv_core::lifecycle::ShutdownReason;
 use hv_core::p2m::{Kind, TableFrames};
 use hv_core::sched::Hold;
 use hypercall_abi::arch_arm::{ArchDomainconfig, VGCF_ONLINE, VcpuGuestContext};
 use hypercall_abi::domctl::{
-    AddressSize, CacheFlush, CreateDomain, Domctl, GetDomainInfo, GetVcpuInfo, IomemPermission,
-    MaxMem, MaxVcpus, MemoryMapping, PagingMempool, SchedCredit, SchedulerOp, SetDomainHandle,
-    SetTimeOffset, VcpuAffinity, VcpuContext, XenctlBitmap,
+    AddressSize, BindPtIrq, CacheFlush, CreateDomain, Domctl, GetDomainInfo, GetVcpuInfo,
+    IomemPermission, MaxMem, MaxVcpus, MemoryMapping, PagingMempool, SchedCredit, SchedulerOp,
+    SetDomainHandle, SetTimeOffset, VcpuAffinity, VcpuContext, VuartOp, XenctlBitmap,
 };
 use hypercall_abi::errno::Errno;
 use hypercall_abi::hypercall::DOMCTL;
@@ -521,4 +521,74 @@ fn caches_are_cleaned_in_parts() {
     assert_eq!(flush(start, 100), Outcome::Again([REQUEST, 0, 0, 0, 0]));
     let rest: CacheFlush = answer(&bed);
     assert_eq!((rest.start_pfn, rest.nr_pfns), (start + 64, 36));
+}
+
+/// Makes a domain with one page of memory, which has not run yet.
+fn with_page(bed: &Testbed, nr_spis: u32) -> (u16, u64) {
+    let arch = ArchDomainconfig { nr_spis, ..ArchDomainconfig::default() };
+    let number = create(bed, 0, &CreateDomain { arch, ..wanted() }).unwrap();
+    let domain = bed.domain(number);
+    bed.hv.frames.lock().set_limit(domain.id, 4).unwrap();
+    let page = bed.hv.frames.lock().alloc_for(domain.id, 0, None).unwrap();
+    bed.hv.map_frames(&domain, GUEST_RAM, page.first, 1, Kind::RamRw).unwrap();
+    (number, GUEST_RAM.number())
+}
+
+#[test]
+fn a_uart_is_given_once_and_before_the_domain_runs() {
+    let bed = Testbed::new();
+    let (number, gfn) = with_page(&bed, 1);
+    let good = VuartOp { gfn, ..VuartOp::default() };
+    let init = |domain, wanted: &VuartOp| op(&bed, abi::XEN_DOMCTL_VUART_OP, domain, wanted);
+    assert_eq!(init(1, &good), Err(Errno::EPERM));
+    assert_eq!(init(0, &good), Err(Errno::EPERM));
+    let wrong = [
+        (VuartOp { pad: [0, 1], ..good }, Errno::EINVAL),
+        (VuartOp { cmd: 1, ..good }, Errno::EINVAL),
+        (VuartOp { kind: 1, ..good }, Errno::EOPNOTSUPP),
+        (VuartOp { gfn: gfn + 1, ..good }, Errno::EINVAL),
+        (VuartOp { gfn: u64::MAX, ..good }, Errno::EINVAL),
+    ];
+    for (wanted, error) in wrong {
+        assert_eq!(init(number, &wanted), Err(error), "{wanted:?}");
+    }
+    assert_eq!(init(number, &good), Ok(0));
+    let port = answer::<VuartOp>(&bed).evtchn;
+    let status = bed.domain(number).ports.lock().status(port).unwrap().0;
+    assert_eq!(status, hv_core::evtchn::Status::Unbound(DomId(0)));
+    assert_eq!(init(number, &good), Err(Errno::EINVAL), "it has one");
+    let uarts = Irq::new(32).unwrap();
+    let _ = bed.domain(0).vgic.lock().assign_hardware(uarts);
+    let spi = BindPtIrq { machine_irq: 32, irq_type: 4, spi: 32, ..BindPtIrq::default() };
+    let bound = op(&bed, abi::XEN_DOMCTL_BIND_PT_IRQ, number, &spi);
+    assert_eq!(bound, Err(Errno::EBUSY), "the UART has this interrupt");
+    let (other, gfn) = with_page(&bed, 1);
+    assert_eq!(op(&bed, abi::XEN_DOMCTL_BIND_PT_IRQ, other, &spi), Ok(0));
+    assert_eq!(init(other, &VuartOp { gfn, ..good }), Err(Errno::EINVAL), "a device has it");
+    let (without_interrupts, gfn) = with_page(&bed, 0);
+    assert_eq!(init(without_interrupts, &VuartOp { gfn, ..good }), Err(Errno::EINVAL));
+}
+
+#[test]
+fn a_uart_that_cannot_be_given_leaves_nothing_behind() {
+    let bed = Testbed::new();
+    let free = bed.hv.frames.lock().free();
+    let (number, gfn) = with_page(&bed, 1);
+    let domain = bed.domain(number);
+    let good = VuartOp { gfn, ..VuartOp::default() };
+    bed.put(&Domctl::with(abi::XEN_DOMCTL_VUART_OP, number, &good));
+    bed.write_protect(true);
+    assert_eq!(bed.call(0, DOMCTL, [REQUEST, 0, 0, 0, 0]), Errno::EFAULT.into());
+    bed.write_protect(false);
+    assert_eq!(domain.ports.lock().open_ports(), 0);
+    while domain.ports.lock().alloc_unbound(bed.memory(), DomId(0)).is_ok() {}
+    assert_eq!(op(&bed, abi::XEN_DOMCTL_VUART_OP, number, &good), Err(Errno::ENOSPC));
+    assert!(domain.uart.lock().is_none());
+    assert_eq!(bed.hv.destroy(&domain), Progress::Done);
+    assert!(bed.hv.domain(DomId(number)).is_none(), "its page is not held");
+    let (number, _) = with_page(&bed, 1);
+    assert_eq!(op(&bed, abi::XEN_DOMCTL_VUART_OP, number, &good), Ok(0));
+    assert_eq!(bed.hv.destroy(&bed.domain(number)), Progress::Done);
+    assert!(bed.hv.domain(DomId(number)).is_none(), "nor is that of one at its end");
+    assert_eq!(bed.hv.frames.lock().free(), free);
 }
