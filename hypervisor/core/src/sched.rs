@@ -8,6 +8,8 @@
 pub mod affinity;
 mod cap;
 mod confine;
+mod fairness;
+mod placement;
 pub mod pool;
 pub mod runstate;
 
@@ -23,14 +25,6 @@ use runstate::{Clock, RunState, Runstate};
 
 /// Weight of a domain nobody gave another (credit2's default).
 pub const DEFAULT_WEIGHT: u16 = 256;
-/// How long a virtual processor runs while another waits for the same processor.
-const SLICE: Nanos = Nanos::from_millis(5);
-/// The same while another of its own domain waits, on whose lock or answer it may be spinning.
-const SLICE_AMONG_SIBLINGS: Nanos = Nanos::from_millis(1);
-/// How far behind the running one a woken virtual processor must be to take its place at once.
-const PREEMPT_MARGIN: u64 = 500_000;
-/// How much virtual time a long sleep may leave in hand: enough to go first, not to starve others.
-const SLEEPER_CREDIT: u64 = 2_000_000;
 
 bitflags! {
     /// Why a virtual processor cannot run. It can when no reason is left.
@@ -388,20 +382,6 @@ impl Scheduler {
         Some(self.restrict(id, allowed, now))
     }
 
-    /// Lets a virtual processor run in `allowed` and nowhere else.
-    fn restrict(&mut self, id: SchedId, allowed: CpuSet, now: Nanos) -> Kick {
-        let Some(entity) = self.entity_mut(id) else { return Kick::Nobody };
-        entity.allowed = allowed;
-        if entity.running {
-            let cpu = entity.cpu;
-            return if allowed.contains(cpu) { Kick::Nobody } else { Kick::Cpu(cpu) };
-        }
-        if let Some(cpu) = entity.loaded.filter(|cpu| !allowed.contains(*cpu)) {
-            return Kick::Cpu(cpu);
-        }
-        if entity.may_run() { self.wake(id, now) } else { Kick::Nobody }
-    }
-
     /// Returns the hard and the soft affinity of a virtual processor.
     pub fn affinity(&self, id: SchedId) -> (CpuSet, CpuSet) {
         self.entity(id).map_or((CpuSet::ALL, CpuSet::ALL), |entity| (entity.hard, entity.soft))
@@ -473,96 +453,6 @@ impl Scheduler {
         self.cpus.get(cpu.index()).map_or(0, |state| state.min_vruntime)
     }
 
-    fn queued_on(&self, cpu: CpuId) -> usize {
-        self.entities.iter().flatten().filter(|one| one.cpu == cpu && one.may_run()).count()
-    }
-
-    /// Returns the processor of `among` with the shortest queue; the first if there is a choice.
-    fn least_loaded(&self, among: CpuSet) -> CpuId {
-        among.iter().min_by_key(|cpu| self.queued_on(*cpu)).unwrap_or(CpuId(0))
-    }
-
-    /// Moves `id` to the queue of `cpu`, as far ahead or behind there as it was in its own.
-    fn move_to(&mut self, id: SchedId, cpu: CpuId) {
-        let new_min = self.min_vruntime(cpu);
-        let Some(old) = self.entity(id).map(|entity| entity.cpu) else { return };
-        if old == cpu {
-            return;
-        }
-        let old_min = self.min_vruntime(old);
-        if let Some(entity) = self.entity_mut(id) {
-            entity.vruntime = entity.vruntime.saturating_sub(old_min).saturating_add(new_min);
-            entity.cpu = cpu;
-        }
-    }
-
-    /// Finds a queue for a virtual processor that can run, and who must look at it.
-    fn wake(&mut self, id: SchedId, now: Nanos) -> Kick {
-        let online = self.online();
-        let Some(entity) = self.entity(id) else { return Kick::Nobody };
-        if entity.loaded.is_some_and(|cpu| !entity.allowed.contains(cpu)) {
-            return Kick::Nobody; // `saved` wakes it again
-        }
-        let allowed = entity.allowed & online;
-        let preferred =
-            if (allowed & entity.soft).is_empty() { allowed } else { allowed & entity.soft };
-        let home = entity.cpu;
-        let target = if let Some(cpu) = entity.loaded {
-            cpu
-        } else if preferred.contains(home) && self.is_idle(home) {
-            home
-        } else if let Some(idle) = preferred.iter().find(|cpu| self.is_idle(*cpu)) {
-            idle
-        } else if preferred.contains(home) {
-            home
-        } else {
-            self.least_loaded(preferred)
-        };
-        self.move_to(id, target);
-        let floor = self.min_vruntime(target).saturating_sub(SLEEPER_CREDIT);
-        if let Some(entity) = self.entity_mut(id) {
-            entity.vruntime = entity.vruntime.max(floor);
-        }
-        self.kick_if_better(id, target, now)
-    }
-
-    fn kick_if_better(&mut self, id: SchedId, cpu: CpuId, now: Nanos) -> Kick {
-        let Some(running) = self.cpus.get(cpu.index()).and_then(|state| state.running) else {
-            return Kick::Cpu(cpu);
-        };
-        self.charge(running, now);
-        // Even one that does not go first ends the other's unlimited slice, so the processor must
-        // look again; one with less virtual time by the margin goes first there and then.
-        let (Some(woken), Some(current)) = (self.entity(id), self.entity(running)) else {
-            return Kick::Nobody;
-        };
-        let first = woken.vruntime.saturating_add(PREEMPT_MARGIN) < current.vruntime;
-        let alone = self.queued_on(cpu) <= 2;
-        if first || alone { Kick::Cpu(cpu) } else { Kick::Nobody }
-    }
-
-    fn is_idle(&self, cpu: CpuId) -> bool {
-        self.cpus.get(cpu.index()).is_some_and(|state| state.online && state.running.is_none())
-            && self.queued_on(cpu) == 0
-    }
-
-    /// Charges a running virtual processor for the time since it was last charged.
-    fn charge(&mut self, id: SchedId, now: Nanos) {
-        let Some(entity) = self.entities.get_mut(id.index()).and_then(Option::as_mut) else {
-            return;
-        };
-        if !entity.running {
-            return;
-        }
-        let ran = now - entity.charged_until;
-        entity.charged_until = now;
-        let Some(group) = self.groups.get_mut(&entity.who.dom) else { return };
-        let weight = u64::from(group.share.weight.max(1));
-        let scaled = ran.0.saturating_mul(u64::from(DEFAULT_WEIGHT)) / weight;
-        entity.vruntime = entity.vruntime.saturating_add(scaled);
-        group.cap.spend(ran, now);
-    }
-
     /// Returns what `cpu` ran if its time is not over that nobody else may cut short.
     fn put_back(&mut self, cpu: CpuId, now: Nanos) -> Option<SchedId> {
         let state = self.cpus.get_mut(cpu.index())?;
@@ -581,104 +471,11 @@ impl Scheduler {
         }
         protected.then_some(id)
     }
-
-    fn is_capped_out(&mut self, dom: DomId, now: Nanos) -> bool {
-        self.groups.get_mut(&dom).is_some_and(|group| group.cap.is_spent(now))
-    }
-
-    /// Says whether `cpu` may run `id` now.
-    fn eligible(&mut self, id: SchedId, cpu: CpuId, now: Nanos) -> bool {
-        let Some(entity) = self.entity(id) else { return false };
-        let free = !entity.running && entity.loaded.is_none_or(|holder| holder == cpu);
-        let fits = entity.may_run() && free && entity.allowed.contains(cpu);
-        let dom = entity.who.dom;
-        fits && !self.is_capped_out(dom, now)
-    }
-
-    /// Says whether the virtual processor whose registers `cpu` has may stay while `cpu` is idle.
-    fn may_keep(&self, cpu: CpuId) -> bool {
-        self.entities.iter().flatten().any(|entity| {
-            entity.loaded == Some(cpu)
-                && entity.holds == Hold::BLOCKED
-                && entity.allowed.contains(cpu)
-        })
-    }
-
-    fn best_of(&mut self, cpu: CpuId, now: Nanos) -> Option<SchedId> {
-        self.least(cpu, now, |entity| entity.cpu == cpu)
-    }
-
-    /// With nothing of its own to do, a processor takes what waits longest for another.
-    fn steal_for(&mut self, cpu: CpuId, now: Nanos) -> Option<SchedId> {
-        let id = self
-            .least(cpu, now, |entity| entity.cpu != cpu && entity.soft.contains(cpu))
-            .or_else(|| self.least(cpu, now, |entity| entity.cpu != cpu))?;
-        self.move_to(id, cpu);
-        Some(id)
-    }
-
-    fn least(
-        &mut self,
-        cpu: CpuId,
-        now: Nanos,
-        admits: impl Fn(&Entity) -> bool,
-    ) -> Option<SchedId> {
-        let mut best: Option<(u64, SchedId)> = None;
-        for index in 0..self.entities.len() {
-            let Some(Some(entity)) = self.entities.get(index) else { continue };
-            let id = SchedId { index: u32::try_from(index).ok()?, generation: entity.generation };
-            let vruntime = entity.vruntime;
-            if !entity.may_run() || !admits(entity) {
-                continue;
-            }
-            if best.is_some_and(|(least, _)| least <= vruntime) || !self.eligible(id, cpu, now) {
-                continue;
-            }
-            best = Some((vruntime, id));
-        }
-        best.map(|(_, id)| id)
-    }
-
-    /// Returns when `cpu`, running `id` from `now`, must decide again.
-    fn slice_end(&mut self, cpu: CpuId, id: SchedId, now: Nanos) -> Nanos {
-        let Some(dom) = self.entity(id).map(|entity| entity.who.dom) else { return Nanos::NEVER };
-        let mut waiting = Nanos::NEVER;
-        for other in self.entities.iter().flatten() {
-            if other.cpu == cpu && !other.running && other.may_run() {
-                let sibling = other.who.dom == dom;
-                waiting = waiting.min(if sibling { SLICE_AMONG_SIBLINGS } else { SLICE });
-            }
-        }
-        let protected = self
-            .cpus
-            .get(cpu.index())
-            .map(|state| state.since + state.rate_limit)
-            .filter(|end| now < *end);
-        let slice = match protected {
-            // Who comes meanwhile has the processor look again.
-            _ if waiting == Nanos::NEVER => Nanos::NEVER,
-            Some(end) => end,
-            None => now + waiting,
-        };
-        let budget =
-            self.groups.get_mut(&dom).map_or(Nanos::NEVER, |group| group.cap.lasts_until(now));
-        slice.min(budget)
-    }
-
-    /// Returns when a virtual processor that waits for its domain's cap can run on `cpu` again.
-    fn next_refill(&self, cpu: CpuId) -> Nanos {
-        self.entities
-            .iter()
-            .flatten()
-            .filter(|entity| entity.may_run() && entity.allowed.contains(cpu))
-            .filter_map(|entity| self.groups.get(&entity.who.dom)?.cap.refill_at())
-            .min()
-            .unwrap_or(Nanos::NEVER)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::fairness::{SLICE, SLICE_AMONG_SIBLINGS};
     use super::*;
     use crate::ids::VcpuId;
 

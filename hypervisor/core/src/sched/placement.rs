@@ -1,0 +1,100 @@
+//! Which processor's queue a virtual processor belongs to, and who must look at it there.
+
+use super::affinity::CpuSet;
+use super::{Kick, SchedId, Scheduler};
+use crate::ids::CpuId;
+use crate::time::Nanos;
+
+/// How far behind the running one a woken virtual processor must be to take its place at once.
+const PREEMPT_MARGIN: u64 = 500_000;
+/// How much virtual time a long sleep may leave in hand: enough to go first, not to starve others.
+const SLEEPER_CREDIT: u64 = 2_000_000;
+
+impl Scheduler {
+    /// Finds a queue for a virtual processor that can run, and who must look at it.
+    pub(super) fn wake(&mut self, id: SchedId, now: Nanos) -> Kick {
+        let online = self.online();
+        let Some(entity) = self.entity(id) else { return Kick::Nobody };
+        if entity.loaded.is_some_and(|cpu| !entity.allowed.contains(cpu)) {
+            return Kick::Nobody; // `saved` wakes it again
+        }
+        let allowed = entity.allowed & online;
+        let preferred =
+            if (allowed & entity.soft).is_empty() { allowed } else { allowed & entity.soft };
+        let home = entity.cpu;
+        let target = if let Some(cpu) = entity.loaded {
+            cpu
+        } else if preferred.contains(home) && self.is_idle(home) {
+            home
+        } else if let Some(idle) = preferred.iter().find(|cpu| self.is_idle(*cpu)) {
+            idle
+        } else if preferred.contains(home) {
+            home
+        } else {
+            self.least_loaded(preferred)
+        };
+        self.move_to(id, target);
+        let floor = self.min_vruntime(target).saturating_sub(SLEEPER_CREDIT);
+        if let Some(entity) = self.entity_mut(id) {
+            entity.vruntime = entity.vruntime.max(floor);
+        }
+        self.kick_if_better(id, target, now)
+    }
+
+    fn kick_if_better(&mut self, id: SchedId, cpu: CpuId, now: Nanos) -> Kick {
+        let Some(running) = self.cpus.get(cpu.index()).and_then(|state| state.running) else {
+            return Kick::Cpu(cpu);
+        };
+        self.charge(running, now);
+        // Even one that does not go first ends the other's unlimited slice, so the processor must
+        // look again; one with less virtual time by the margin goes first there and then.
+        let (Some(woken), Some(current)) = (self.entity(id), self.entity(running)) else {
+            return Kick::Nobody;
+        };
+        let first = woken.vruntime.saturating_add(PREEMPT_MARGIN) < current.vruntime;
+        let alone = self.queued_on(cpu) <= 2;
+        if first || alone { Kick::Cpu(cpu) } else { Kick::Nobody }
+    }
+
+    fn is_idle(&self, cpu: CpuId) -> bool {
+        self.cpus.get(cpu.index()).is_some_and(|state| state.online && state.running.is_none())
+            && self.queued_on(cpu) == 0
+    }
+
+    /// Lets a virtual processor run in `allowed` and nowhere else.
+    pub(super) fn restrict(&mut self, id: SchedId, allowed: CpuSet, now: Nanos) -> Kick {
+        let Some(entity) = self.entity_mut(id) else { return Kick::Nobody };
+        entity.allowed = allowed;
+        if entity.running {
+            let cpu = entity.cpu;
+            return if allowed.contains(cpu) { Kick::Nobody } else { Kick::Cpu(cpu) };
+        }
+        if let Some(cpu) = entity.loaded.filter(|cpu| !allowed.contains(*cpu)) {
+            return Kick::Cpu(cpu);
+        }
+        if entity.may_run() { self.wake(id, now) } else { Kick::Nobody }
+    }
+
+    /// Returns the processor of `among` with the shortest queue; the first if there is a choice.
+    pub(super) fn least_loaded(&self, among: CpuSet) -> CpuId {
+        among.iter().min_by_key(|cpu| self.queued_on(*cpu)).unwrap_or(CpuId(0))
+    }
+
+    /// Moves `id` to the queue of `cpu`, as far ahead or behind there as it was in its own.
+    pub(super) fn move_to(&mut self, id: SchedId, cpu: CpuId) {
+        let new_min = self.min_vruntime(cpu);
+        let Some(old) = self.entity(id).map(|entity| entity.cpu) else { return };
+        if old == cpu {
+            return;
+        }
+        let old_min = self.min_vruntime(old);
+        if let Some(entity) = self.entity_mut(id) {
+            entity.vruntime = entity.vruntime.saturating_sub(old_min).saturating_add(new_min);
+            entity.cpu = cpu;
+        }
+    }
+
+    pub(super) fn queued_on(&self, cpu: CpuId) -> usize {
+        self.entities.iter().flatten().filter(|one| one.cpu == cpu && one.may_run()).count()
+    }
+}
