@@ -4,6 +4,7 @@
 //! register. Long operations stop when an interrupt waits, and say with which arguments the guest's
 //! instruction is to be executed again.
 
+mod bitmap;
 pub mod console_io;
 pub mod domctl;
 pub mod event_channel;

@@ -2,8 +2,8 @@
 
 use super::Request;
 use crate::domain::Domain;
+use crate::hypercall::bitmap;
 use crate::state::Hypervisor;
-use hv_core::guest::GuestMemory;
 use hv_core::lifecycle::Dying;
 use hv_core::sched::Hold;
 use hypercall_abi::arch_arm::ArchDomainconfig;
@@ -17,8 +17,6 @@ use hypercall_abi::errno::Errno;
 const INVALID_GFN: u64 = u64::MAX;
 /// A guest runs in AArch64 only.
 const ADDRESS_BITS: u32 = 64;
-/// Members that a set copied out may have room for.
-const MOST_MEMBERS: u32 = 1 << 16;
 
 /// Describes `domain`.
 pub fn describe(hv: &Hypervisor, domain: &Domain) -> GetDomainInfo {
@@ -134,48 +132,11 @@ pub(super) fn get_address_size(request: &mut Request<'_>) -> Result<(), Errno> {
 /// There is one node, and every domain is on it.
 pub(super) fn get_node_affinity(request: &mut Request<'_>) -> Result<(), Errno> {
     let map: XenctlBitmap = request.domctl.payload();
-    store_bitmap(request, map, 1, 1)
+    bitmap::store(request.caller.guest, map, 1, 1)
 }
 
 pub(super) fn set_node_affinity(request: &Request<'_>) -> Result<(), Errno> {
     let map: XenctlBitmap = request.domctl.payload();
-    let nodes = load_bitmap(request, map)?;
+    let nodes = bitmap::load(request.caller.guest, map)?;
     if nodes & 1 != 0 { Ok(()) } else { Err(Errno::EINVAL) }
-}
-
-/// Copies a set of at most 64 members out; what the caller has room for beyond is zero.
-///
-/// Who has room for more members than any machine has is refused: to fill it could take minutes.
-pub(super) fn store_bitmap(
-    request: &Request<'_>,
-    map: XenctlBitmap,
-    bits: u64,
-    valid: u32,
-) -> Result<(), Errno> {
-    if map.nr_bits > MOST_MEMBERS {
-        return Err(Errno::EINVAL);
-    }
-    let kept = map.nr_bits.min(valid).min(u64::BITS);
-    let mask = if kept == u64::BITS { u64::MAX } else { (1 << kept) - 1 };
-    let mut chunk = (bits & mask).to_le_bytes();
-    let mut address = map.bitmap;
-    let mut room = map.nr_bits.div_ceil(8) as usize;
-    while room > 0 {
-        let part = chunk.get(..room.min(chunk.len())).ok_or(Errno::EFAULT)?;
-        request.caller.guest.write(address, part)?;
-        room -= part.len();
-        address = address.checked_add(part.len() as u64).ok_or(Errno::EFAULT)?;
-        chunk = [0; 8];
-    }
-    Ok(())
-}
-
-/// Copies a set of at most 64 members in.
-pub(super) fn load_bitmap(request: &Request<'_>, map: XenctlBitmap) -> Result<u64, Errno> {
-    let mut bytes = [0; 8];
-    let len = (map.nr_bits.div_ceil(8) as usize).min(bytes.len());
-    let room = bytes.get_mut(..len).ok_or(Errno::EFAULT)?;
-    request.caller.guest.read(map.bitmap, room)?;
-    let mask = if map.nr_bits >= u64::BITS { u64::MAX } else { (1 << map.nr_bits) - 1 };
-    Ok(u64::from_le_bytes(bytes) & mask)
 }

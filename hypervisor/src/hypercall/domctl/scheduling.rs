@@ -1,8 +1,8 @@
 //! Affinity, weights and caps.
 
 use super::Request;
-use super::info::{load_bitmap, store_bitmap};
 use super::vcpu::find;
+use crate::hypercall::bitmap;
 use hv_core::sched::Share;
 use hv_core::sched::affinity::CpuSet;
 use hypercall_abi::domctl::{
@@ -27,15 +27,15 @@ fn check(affinity: &VcpuAffinity) -> Result<(), Errno> {
 
 pub(super) fn set_affinity(request: &Request<'_>) -> Result<(), Errno> {
     let affinity: VcpuAffinity = request.domctl.payload();
-    let hv = request.caller.hv;
+    let (hv, guest) = (request.caller.hv, request.caller.guest);
     let vcpu = find(request, affinity.vcpu)?;
     check(&affinity)?;
     let (mut hard, mut soft) = hv.scheduler.lock().affinity(vcpu.sched);
     if affinity.flags & XEN_VCPUAFFINITY_HARD != 0 {
-        hard = CpuSet::from_bits(load_bitmap(request, affinity.cpumap_hard)?);
+        hard = CpuSet::from_bits(bitmap::load(guest, affinity.cpumap_hard)?);
     }
     if affinity.flags & XEN_VCPUAFFINITY_SOFT != 0 {
-        soft = CpuSet::from_bits(load_bitmap(request, affinity.cpumap_soft)?);
+        soft = CpuSet::from_bits(bitmap::load(guest, affinity.cpumap_soft)?);
     }
     let pool = hv.scheduler.lock().cpus_of(request.domain.id);
     if affinity.flags & XEN_VCPUAFFINITY_SOFT != 0 && soft.is_empty() {
@@ -47,25 +47,26 @@ pub(super) fn set_affinity(request: &Request<'_>) -> Result<(), Errno> {
     // The caller gets back what its sets come to in the domain's pool.
     let count = processors(request);
     if affinity.flags & XEN_VCPUAFFINITY_HARD != 0 {
-        store_bitmap(request, affinity.cpumap_hard, (hard & pool).bits(), count)?;
+        bitmap::store(guest, affinity.cpumap_hard, (hard & pool).bits(), count)?;
     }
     if affinity.flags & XEN_VCPUAFFINITY_SOFT != 0 {
-        store_bitmap(request, affinity.cpumap_soft, (soft & hard & pool).bits(), count)?;
+        bitmap::store(guest, affinity.cpumap_soft, (soft & hard & pool).bits(), count)?;
     }
     Ok(())
 }
 
 pub(super) fn get_affinity(request: &Request<'_>) -> Result<(), Errno> {
     let affinity: VcpuAffinity = request.domctl.payload();
+    let guest = request.caller.guest;
     let vcpu = find(request, affinity.vcpu)?;
     check(&affinity)?;
     let (hard, soft) = request.caller.hv.scheduler.lock().affinity(vcpu.sched);
     let count = processors(request);
     if affinity.flags & XEN_VCPUAFFINITY_HARD != 0 {
-        store_bitmap(request, affinity.cpumap_hard, hard.bits(), count)?;
+        bitmap::store(guest, affinity.cpumap_hard, hard.bits(), count)?;
     }
     if affinity.flags & XEN_VCPUAFFINITY_SOFT != 0 {
-        store_bitmap(request, affinity.cpumap_soft, soft.bits(), count)?;
+        bitmap::store(guest, affinity.cpumap_soft, soft.bits(), count)?;
     }
     Ok(())
 }

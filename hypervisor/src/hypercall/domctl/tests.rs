@@ -375,6 +375,11 @@ fn affinities_come_back_as_they_take_effect() {
     assert_eq!(set(1, 2), Err(Errno::EINVAL));
     assert_eq!(op(&bed, abi::XEN_DOMCTL_GETVCPUAFFINITY, 1, &request(3, 0)), Ok(0));
     assert_eq!(sets().1, 2);
+    let mut narrow = request(3, 0);
+    (narrow.cpumap_hard.nr_bits, narrow.cpumap_soft.nr_bits) = (1, 1);
+    bed.guest.write(BUFFER, &[0xff; 16]).unwrap();
+    assert_eq!(op(&bed, abi::XEN_DOMCTL_GETVCPUAFFINITY, 1, &narrow), Ok(0));
+    assert_eq!(sets(), (!0xff | 3, !0xff | 2), "whole bytes, as Xen");
 }
 
 #[test]

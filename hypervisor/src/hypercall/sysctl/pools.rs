@@ -1,15 +1,13 @@
 //! Processor pools and their schedulers. There is one kind of scheduler, which answers as credit2.
 
 use super::Request;
-use crate::hypercall::Caller;
+use crate::hypercall::{Caller, bitmap};
 use alloc::vec::Vec;
-use hv_core::guest::GuestMemory;
 use hv_core::ids::{CpuId, DomId};
 use hv_core::sched::Kick;
-use hv_core::sched::affinity::CpuSet;
 use hv_core::sched::pool::{PoolError, PoolId};
 use hv_core::time::Nanos;
-use hypercall_abi::domctl::{XEN_SCHEDULER_CREDIT2, XenctlBitmap};
+use hypercall_abi::domctl::XEN_SCHEDULER_CREDIT2;
 use hypercall_abi::errno::Errno;
 use hypercall_abi::sysctl as abi;
 use hypercall_abi::sysctl::{CpupoolOp, SchedId, SchedulerOp};
@@ -58,7 +56,7 @@ pub(super) fn operation(request: &mut Request<'_>) -> Result<(), Errno> {
         abi::XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN => move_domain(caller, &wanted)?,
         abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO => {
             let free = caller.hv.scheduler.lock().unpooled();
-            store_cpus(caller, wanted.cpumap, free)?;
+            bitmap::store(caller.guest, wanted.cpumap, free.bits(), u64::BITS)?;
         }
         _ => return Err(Errno::ENOSYS),
     }
@@ -97,7 +95,7 @@ fn describe(caller: &Caller<'_>, wanted: &mut CpupoolOp) -> Result<(), Errno> {
     drop(scheduler);
     wanted.cpupool_id = pool.id.0;
     wanted.sched_id = XEN_SCHEDULER_CREDIT2;
-    store_cpus(caller, wanted.cpumap, pool.cpus)
+    bitmap::store(caller.guest, wanted.cpumap, pool.cpus.bits(), u64::BITS)
 }
 
 fn move_domain(caller: &Caller<'_>, wanted: &CpupoolOp) -> Result<(), Errno> {
@@ -109,16 +107,6 @@ fn move_domain(caller: &Caller<'_>, wanted: &CpupoolOp) -> Result<(), Errno> {
     let now = caller.hv.machine.now();
     let moved = caller.hv.scheduler.lock().settle(domain.id, PoolId(wanted.cpupool_id), now);
     kick(caller, moved)
-}
-
-fn store_cpus(caller: &Caller<'_>, map: XenctlBitmap, cpus: CpuSet) -> Result<(), Errno> {
-    let bytes = cpus.bits().to_le_bytes();
-    for index in 0..map.nr_bits.div_ceil(8) {
-        let byte = bytes.get(index as usize).copied().unwrap_or(0);
-        let address = map.bitmap.checked_add(u64::from(index)).ok_or(Errno::EFAULT)?;
-        caller.guest.write(address, &[byte])?;
-    }
-    Ok(())
 }
 
 /// The one parameter of a pool's scheduler is how long what runs is left alone at least.

@@ -119,6 +119,10 @@ fn pools_are_made_filled_used_and_taken_away() {
     assert_eq!(remove(1), Ok(()));
     assert!(pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO, 0, 0).is_ok());
     assert_eq!(cpus(), 2);
+    let cpumap = XenctlBitmap { bitmap: BUFFER, nr_bits: u32::MAX, pad: 0 };
+    let endless = abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO;
+    let endless = CpupoolOp { op: endless, cpumap, ..Default::default() };
+    assert_eq!(op(&bed, abi::XEN_SYSCTL_CPUPOOL_OP, &endless), Err(Errno::EINVAL));
     assert!(pool(&bed, abi::XEN_SYSCTL_CPUPOOL_OP_ADDCPU, 1, 1).is_ok());
     assert_eq!(moved(), Ok(()));
     let made = info(1).unwrap();
