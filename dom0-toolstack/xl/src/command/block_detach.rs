@@ -1,7 +1,8 @@
 //! `xl block-detach`
 
 use toolstack::config::disk;
-use toolstack::devices::{self, Kind};
+use toolstack::devices::{self, Device, Kind};
+use xenstore::client::Client;
 
 use super::Command;
 use crate::args::{Flag, Parsed};
@@ -21,15 +22,19 @@ pub(super) const COMMAND: Command = Command {
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
     parsed.require(COMMAND.name, 2)?;
     let domain = context.domain(parsed.operand(0))?;
-    let wanted = parsed.operand(1);
-    let devid = disk::devid(wanted);
+    let devid = disk::devid(parsed.operand(1));
     let store = context.store()?;
     let device = devices::list(store, domain)?
         .into_iter()
-        .find(|device| device.kind == Kind::Vbd && Some(device.devid) == devid)
-        .ok_or_else(|| {
-            let text = format!("Error: Device {wanted} not connected.");
-            Failure::Failed(FAILURE, text)
-        })?;
+        .find(|device| device.kind == Kind::Vbd && Some(device.devid) == devid);
+    detach(store, parsed, device)
+}
+
+/// Takes the device away that the second operand names, if it was found.
+pub(super) fn detach(store: &Client, parsed: &Parsed, device: Option<Device>) -> Outcome {
+    let device = device.ok_or_else(|| {
+        let text = format!("Error: Device {} not connected.", parsed.operand(1));
+        Failure::Failed(FAILURE, text)
+    })?;
     Ok(if parsed.has('f') { device.remove(store) } else { device.detach(store) }?)
 }

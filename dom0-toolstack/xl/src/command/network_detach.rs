@@ -5,9 +5,10 @@ use toolstack::devices::{self, Kind};
 use xenstore::client::Store;
 
 use super::Command;
+use super::block_detach::detach;
 use crate::args::{Flag, Parsed};
 use crate::context::Context;
-use crate::outcome::{FAILURE, Failure, Outcome};
+use crate::outcome::Outcome;
 
 pub(super) const COMMAND: Command = Command {
     name: "network-detach",
@@ -32,9 +33,5 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
             found = Some(device);
         }
     }
-    let device = found.ok_or_else(|| {
-        let text = format!("Error: Device {wanted} not connected.");
-        Failure::Failed(FAILURE, text)
-    })?;
-    Ok(if parsed.has('f') { device.remove(store) } else { device.detach(store) }?)
+    detach(store, parsed, found)
 }
