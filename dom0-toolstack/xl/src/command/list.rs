@@ -188,30 +188,36 @@ fn describe_now(config: &mut Value, name: &str, sched: Option<SchedParams>) {
     }
 }
 
+/// A guest that runs, for tests of what is said of one.
+#[cfg(test)]
+pub(super) fn sample() -> DomainInfo {
+    DomainInfo {
+        domain: DomId(1),
+        dying: false,
+        shutdown: None,
+        paused: false,
+        blocked: false,
+        running: true,
+        hvm: true,
+        total_pages: 65540,
+        max_pages: 65792,
+        outstanding_pages: 0,
+        cpu_time: 9_420_000_000,
+        online_vcpus: 2,
+        max_vcpu: Some(1),
+        handle: [0; 16],
+        cpupool: 0,
+        address_bits: 44,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_line_is_that_of_xen_s_xl() {
-        let mut info = DomainInfo {
-            domain: DomId(1),
-            dying: false,
-            shutdown: None,
-            paused: false,
-            blocked: false,
-            running: true,
-            hvm: true,
-            total_pages: 65540,
-            max_pages: 65792,
-            outstanding_pages: 0,
-            cpu_time: 9_420_000_000,
-            online_vcpus: 2,
-            max_vcpu: Some(1),
-            handle: [0; 16],
-            cpupool: 0,
-            address_bits: 44,
-        };
+        let mut info = sample();
         assert_eq!(
             line("g1", &info),
             "g1                                           1   256     2     r-----       9.4"

@@ -234,28 +234,12 @@ impl Drop for Keys {
 
 #[cfg(test)]
 mod tests {
+    use super::super::list;
     use super::*;
 
     #[test]
     fn a_line_stands_below_the_header_of_xentop() {
-        let info = DomainInfo {
-            domain: DomId(1),
-            dying: false,
-            shutdown: None,
-            paused: false,
-            blocked: true,
-            running: false,
-            hvm: true,
-            total_pages: 65540,
-            max_pages: 65792,
-            outstanding_pages: 0,
-            cpu_time: 9_420_000_000,
-            online_vcpus: 2,
-            max_vcpu: Some(1),
-            handle: [0; 16],
-            cpupool: 0,
-            address_bits: 44,
-        };
+        let info = DomainInfo { running: false, blocked: true, ..list::sample() };
         let traffic = Traffic {
             nets: 1,
             transmitted: 4096,
