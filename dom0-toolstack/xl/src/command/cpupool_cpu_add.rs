@@ -23,8 +23,7 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
-    parsed.require(COMMAND.name, 2)?;
-    let pool = sched::named(context, parsed.operand(0))?;
+    let pool = sched::pool(context, parsed, &COMMAND, 2)?;
     let xen = context.xen()?;
     for cpu in cpus(context, parsed.operand(1))? {
         if let Err(error) = xen.change_pool(PoolChange::AddCpu(pool.id, cpu)) {

@@ -19,9 +19,8 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
-    parsed.require(COMMAND.name, 1)?;
+    let pool = sched::pool(context, parsed, &COMMAND, 1)?;
     let name = parsed.operand(0);
-    let pool = sched::named(context, name)?;
     cpupool::destroy(context.xen()?, context.store()?, pool.id).map_err(|error| {
         Failure::Failed(FAILURE, format!("Can't destroy cpupool '{name}': {error}"))
     })

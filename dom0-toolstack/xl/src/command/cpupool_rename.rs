@@ -19,9 +19,8 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
-    parsed.require(COMMAND.name, 2)?;
+    let pool = sched::pool(context, parsed, &COMMAND, 2)?;
     let name = parsed.operand(0);
-    let pool = sched::named(context, name)?;
     let new = parsed.operand(1);
     cpupool::rename(context.xen()?, context.store()?, pool.id, new).map_err(|error| {
         Failure::Failed(FAILURE, format!("Can't rename cpupool '{name}': {error}"))

@@ -6,6 +6,7 @@ use toolstack::cpupool::{self, Scheduler};
 use xen_sys::DomId;
 use xen_sys::sysctl::{Cpupool, Sysctl};
 
+use super::Command;
 use crate::args::Parsed;
 use crate::context::Context;
 use crate::outcome::{FAILURE, Failure, Outcome, print};
@@ -71,6 +72,17 @@ impl Layout {
 pub(super) fn named(context: &Context, name: &str) -> Outcome<Cpupool> {
     cpupool::find(context.xen()?, context.store()?, name)
         .map_err(|_| Failure::Failed(FAILURE, format!("unknown cpupool '{name}'")))
+}
+
+/// The pool that the first operand of a command names, which needs `operands` of them.
+pub(super) fn pool(
+    context: &Context,
+    parsed: &Parsed,
+    command: &Command,
+    operands: usize,
+) -> Outcome<Cpupool> {
+    parsed.require(command.name, operands)?;
+    named(context, parsed.operand(0))
 }
 
 /// Refuses options that do not go together.
