@@ -124,9 +124,8 @@ mod tests {
     #[test]
     fn an_interface_that_comes_late_is_waited_for() {
         let device = Device { domain: DomId(7), kind: Kind::Vif, devid: 1, backend: DomId(0) };
-        let root = std::env::temp_dir().join(format!("interfaces-{}", std::process::id()));
-        std::fs::create_dir_all(&root).unwrap();
-        let late = root.join("vif7.1");
+        let root = tempfile::tempdir().unwrap();
+        let late = root.path().join("vif7.1");
         let maker = std::thread::spawn({
             let late = late.clone();
             move || {
@@ -134,10 +133,9 @@ mod tests {
                 std::fs::create_dir(late).unwrap();
             }
         });
-        wait_made(&root, &device);
+        wait_made(root.path(), &device);
         let came = late.exists();
         maker.join().unwrap();
-        std::fs::remove_dir_all(&root).unwrap();
         assert!(came);
     }
 }
