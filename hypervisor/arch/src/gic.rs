@@ -30,7 +30,8 @@ register_structs! {
     Bank {
         (0x0000 => control: ReadWrite<u32>),
         (0x0004 => kind: ReadOnly<u32>),
-        (0x0008 => _reserved0),
+        (0x0008 => implementer: ReadOnly<u32>),
+        (0x000c => _reserved0),
         (0x0080 => group: [ReadWrite<u32>; 32]),
         (0x0100 => set_enable: [ReadWrite<u32>; 32]),
         (0x0180 => clear_enable: [ReadWrite<u32>; 32]),
@@ -114,6 +115,14 @@ pub fn send_sgi(target: CpuId, sgi: Irq) {
 pub fn interrupt_count() -> u32 {
     let lines = (distributor().kind.get() & 0x1f) + 1;
     (lines * 32).min(SPECIAL)
+}
+
+/// Says whether a shared interrupt may end only on the processor that took it, which is against the
+/// architecture: QEMU's GICv2 before 9.1. It is known by an implementer (`GICD_IIDR`) that names Arm
+/// and no product, as do later ones that are right.
+pub fn ends_only_where_taken() -> bool {
+    const ARM_WITHOUT_PRODUCT: u32 = 0x43b;
+    is_v2() && distributor().implementer.get() == ARM_WITHOUT_PRODUCT
 }
 
 /// Lets `irq` interrupt a processor: this one, if it is private.

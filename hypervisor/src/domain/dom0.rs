@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::fmt;
 use core::sync::atomic::Ordering;
+use hv_arch::gic;
 use hv_core::addr::{Gfn, GuestAddr, MachineAddr, Mfn, PAGE_SIZE};
 use hv_core::frames::FramesError;
 use hv_core::grant::Limits;
@@ -322,7 +323,15 @@ fn start(hv: &Hypervisor, domain: &Domain, layout: &Dom0Layout) {
         context.set_gpr(0, layout.device_tree.base.raw());
     }
     first.initialised.store(true, Ordering::SeqCst);
-    if hv.host.options.dom0_vcpus_pin {
+    let ends_only_where_taken = gic::ends_only_where_taken() && hv.processors.len() > 1;
+    if ends_only_where_taken {
+        // A virtual processor that moved could not end its devices' interrupts any more.
+        hv.print(format_args!(
+            "a GICv2 of QEMU's ends interrupts only where they were taken (before 9.1): Dom0's virtual \
+             processors stay on theirs"
+        ));
+    }
+    if hv.host.options.dom0_vcpus_pin || ends_only_where_taken {
         pin(hv, domain);
     }
     // A new domain is paused once, so this can only succeed.
