@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Instant;
 
 use crate::dom0::Session;
-use crate::machine::{Board, Machine, MachineArgs};
+use crate::machine::{Board, Gic, Machine, MachineArgs};
 use crate::process::{root, say};
 use crate::raspi4b;
 use crate::scenario::{Player, Scenario};
@@ -69,9 +69,17 @@ pub(crate) fn play(args: &MachineArgs, names: &[String], long: bool, show: Show)
         }
         let began = Instant::now();
         let result = play_one(&mut machine, args, &scenario, show, &mut count);
-        count.note(&format!("system {}: {}", scenario.name, scenario.title), began, &result);
+        count.note(&format!("{}: {}", label(&scenario, args), scenario.title), began, &result);
     }
     Ok(count)
+}
+
+/// How a scenario is called in results: with the interrupt controller, where that is not the usual one.
+fn label(scenario: &Scenario, args: &MachineArgs) -> String {
+    match args.gic {
+        Gic::V3 => format!("system {}", scenario.name),
+        gic => format!("system {}, GICv{gic}", scenario.name),
+    }
 }
 
 /// Gives the machine the shape one scenario wants of `args`, boots it, plays, powers off.
@@ -89,13 +97,14 @@ fn play_one(
         Some(other) => machine.insert(other.reshaped(wanted)?),
         None => machine.insert(wanted.prepare()?),
     };
-    let mut session = Session::boot(machine, &format!("system-{}", scenario.name))?;
+    let transcript = label(scenario, args).replace(", ", "-").replace(' ', "-");
+    let mut session = Session::boot(machine, &transcript)?;
     let mut player = Player::new(&mut session, show == Show::Everything);
     player.play(scenario)?;
     for item in scenario.items() {
         let began = Instant::now();
         let result = player.play_item(scenario, item)?;
-        count.note(&format!("system {}: {}", scenario.name, item.name), began, &result);
+        count.note(&format!("{}: {}", label(scenario, args), item.name), began, &result);
     }
     if show == Show::Everything {
         say("powering off");
