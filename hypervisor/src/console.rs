@@ -4,6 +4,7 @@
 use crate::command_line::{LogLevels, Options};
 use crate::lock::Lock;
 use crate::machine::Machine;
+use alloc::collections::VecDeque;
 use core::fmt::{self, Write};
 use hv_core::addr::to_index;
 use hv_core::console_ring::ConsoleRing;
@@ -12,8 +13,9 @@ use hv_core::console_ring::ConsoleRing;
 const RING_SIZE: u64 = 64 << 10;
 const SMALLEST_RING: u64 = 4 << 10;
 const LARGEST_RING: u64 = 1 << 20;
-/// Bytes typed that Dom0 has not read yet; more are dropped, as a serial port drops them.
-const INPUT_SIZE: usize = 128;
+/// Bytes typed that Dom0 has not read yet: a whole line as a terminal takes it, since a program that types
+/// does not wait while Dom0 is busy. More are dropped, as a serial port drops them.
+const INPUT_SIZE: usize = 4096;
 /// How often in a row the switching character is typed.
 const SWITCH_COUNT: u8 = 3;
 
@@ -44,7 +46,7 @@ pub enum Input {
 
 #[derive(Debug)]
 struct Typed {
-    bytes: arrayvec::ArrayVec<u8, INPUT_SIZE>,
+    bytes: VecDeque<u8>,
     listener: Listener,
     switches: u8,
     /// The byte that switches; nothing if none does.
@@ -81,7 +83,7 @@ impl Console {
             levels: Lock::new(Shown { own: options.log_level, guests: options.guest_log_level }),
             ring: Lock::new(ConsoleRing::new(to_index(size))),
             typed: Lock::new(Typed {
-                bytes: arrayvec::ArrayVec::new(),
+                bytes: VecDeque::with_capacity(INPUT_SIZE),
                 listener: if switch.to_dom0 { Listener::Dom0 } else { Listener::Keys },
                 switches: 0,
                 switch: switch.letter.and_then(control),
@@ -162,9 +164,10 @@ impl Console {
         let switch = typed.switch;
         let held_back = (0..held_back).filter_map(|_| switch);
         for byte in held_back.chain([byte]) {
-            if typed.bytes.try_push(byte).is_err() {
+            if typed.bytes.len() == INPUT_SIZE {
                 break;
             }
+            typed.bytes.push_back(byte);
         }
         Input::ForDom0
     }
@@ -214,6 +217,23 @@ mod tests {
     }
 
     #[test]
+    fn a_long_line_waits_whole_until_dom0_reads_it() {
+        let console = console("");
+        let line: Vec<u8> = (0..1000).map(|index| b'a' + index as u8 % 26).collect();
+        for byte in &line {
+            assert_eq!(console.typed(*byte), Input::ForDom0);
+        }
+        let mut arrived = Vec::new();
+        loop {
+            match read(&console) {
+                bytes if bytes.is_empty() => break,
+                bytes => arrived.extend(bytes),
+            }
+        }
+        assert_eq!(arrived, line);
+    }
+
+    #[test]
     fn three_ctrl_a_switch_and_one_is_dom0s() {
         let console = console("");
         assert_eq!(console.typed(SWITCH), Input::Nothing);
@@ -252,10 +272,10 @@ mod tests {
     #[test]
     fn more_than_fits_is_dropped() {
         let console = console("");
-        for _ in 0..1000 {
+        for _ in 0..INPUT_SIZE + 1 {
             let _ = console.typed(b'x');
         }
-        let mut bytes = [0; 1000];
+        let mut bytes = [0; INPUT_SIZE + 1];
         assert_eq!(console.peek_typed(&mut bytes), INPUT_SIZE);
     }
 }
