@@ -20,7 +20,7 @@ use xen_sys::{DomId, Errno, Gfn, GrantRef, Port, Xen};
 use xenstore::client::{Client, Store};
 
 use crate::config::disk::Disk;
-use crate::config::domain::DomainConfig;
+use crate::config::domain::{DomainConfig, MOST_VCPUS_V2};
 use crate::config::vif::{Mac, Vif};
 use crate::device_tree::{Machine, extended_regions};
 use crate::devices::{Kind, console, vbd, vif};
@@ -109,9 +109,6 @@ pub fn check(xen: &impl Xen, store: &Client, config: &DomainConfig) -> Result<()
     Ok(())
 }
 
-/// What a GICv2 can serve.
-const GIC_V2_VCPUS: u32 = 8;
-
 /// Builds a domain with its devices, and leaves it paused. `text` is what it is made anew from.
 ///
 /// It counts as unfinished, and is removed when that is found out, until [`finish`] is called.
@@ -174,10 +171,10 @@ fn explain(error: xen_sys::Error, wanted: &CreateDomain) -> Error {
     }
     // Whatever else may be wrong was checked in the configuration.
     if error.is(Errno::INVAL)
-        && wanted.max_vcpus > GIC_V2_VCPUS
+        && wanted.max_vcpus > MOST_VCPUS_V2
         && wanted.gic_version != Some(GicVersion::V3)
     {
-        return Error::TooManyVcpus { wanted: wanted.max_vcpus, most: GIC_V2_VCPUS };
+        return Error::TooManyVcpus { wanted: wanted.max_vcpus, most: MOST_VCPUS_V2 };
     }
     error.into()
 }

@@ -149,7 +149,7 @@ const DEFAULT_MEMORY_MIB: u64 = 32;
 /// Most vCPUs a domain on Arm can have (`public/arch-arm.h`, one GICv3 region).
 const MOST_VCPUS: u64 = 128;
 /// The same with a GICv2.
-const MOST_VCPUS_V2: u64 = 8;
+pub(crate) const MOST_VCPUS_V2: u32 = 8;
 /// Highest port where nothing is said, as libxl has it.
 const DEFAULT_EVENT_CHANNELS: u64 = 1023;
 /// Longest name, that of libxl.
@@ -310,7 +310,7 @@ fn memory(reader: &mut Reader<'_>) -> (u64, u64) {
 fn vcpus(reader: &mut Reader<'_>) -> (u32, u32) {
     // A GICv2's registers name no more.
     let with_v2 = reader.text("gic_version") == Some("v2");
-    let most = if with_v2 { MOST_VCPUS_V2 } else { MOST_VCPUS };
+    let most = if with_v2 { u64::from(MOST_VCPUS_V2) } else { MOST_VCPUS };
     let vcpus = reader.number("vcpus", 1..most + 1);
     let maximum = reader.number("maxvcpus", 1..most + 1);
     let count = vcpus.or(maximum).unwrap_or(1);
