@@ -46,7 +46,7 @@ impl Lent {
     /// Notes that `irq` is `guest`'s; `dom0` is the controller of the domain that lends it.
     pub fn note(&mut self, irq: Irq, guest: DomId, dom0: &Vgic) -> Result<(), LendError> {
         match self.holder(irq) {
-            None if irq.is_private() || !dom0.is_hardware(irq) => Err(LendError::NotDom0s),
+            None if !is_device(dom0, irq) => Err(LendError::NotDom0s),
             None if guest != DomId::DOM0 => {
                 self.0.push((irq, guest));
                 Ok(())
@@ -64,7 +64,7 @@ impl Lent {
         dom0: &Vgic,
     ) -> Result<(), LendError> {
         let holder = match self.holder(irq) {
-            None if irq.is_private() || !dom0.is_hardware(irq) => return Err(LendError::NotDom0s),
+            None if !is_device(dom0, irq) => return Err(LendError::NotDom0s),
             None => DomId::DOM0,
             Some(holder) => holder,
         };
@@ -84,6 +84,11 @@ impl Lent {
     pub fn one_of(&self, guest: DomId) -> Option<Irq> {
         self.0.iter().find(|(_, holder)| *holder == guest).map(|(irq, _)| *irq)
     }
+}
+
+/// Says whether `irq` is a device's that `dom0` has.
+fn is_device(dom0: &Vgic, irq: Irq) -> bool {
+    !irq.is_private() && dom0.is_hardware(irq)
 }
 
 impl Vgic {
