@@ -14,16 +14,20 @@ use hv_core::vgic::{Injected, LendError};
 impl Hypervisor {
     /// Makes a device's interrupt pending in the domain that has it; says whether there is one.
     pub fn inject_device(&self, dom0: &Domain, irq: Irq) -> bool {
-        let injected = dom0.vgic.lock().inject_hardware(VcpuId(0), irq);
-        if let Injected::Pending(kick) = injected {
-            self.wake(dom0, kick);
+        if self.inject_into(dom0, irq) {
             return true;
         }
         let holder = self.lent.lock().holder(irq);
-        let Some(guest) = holder.and_then(|holder| self.domain(holder)) else { return false };
-        let injected = guest.vgic.lock().inject_hardware(VcpuId(0), irq);
+        let guest = holder.and_then(|holder| self.domain(holder));
+        guest.is_some_and(|guest| self.inject_into(&guest, irq))
+    }
+
+    /// Makes a device's interrupt pending in `domain`, if it has it; says whether it has.
+    #[inline]
+    fn inject_into(&self, domain: &Domain, irq: Irq) -> bool {
+        let injected = domain.vgic.lock().inject_hardware(VcpuId(0), irq);
         let Injected::Pending(kick) = injected else { return false };
-        self.wake(&guest, kick);
+        self.wake(domain, kick);
         true
     }
 
