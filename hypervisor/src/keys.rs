@@ -101,12 +101,11 @@ fn memory(hv: &Hypervisor) {
 
 fn ports(hv: &Hypervisor) {
     for domain in hv.all_domains() {
-        let (open, last) = {
+        let (open, mut next) = {
             let ports = domain.ports.lock();
             (ports.open_ports(), ports.next_open(0, true))
         };
         hv.print(format_args!("{}: {open} open event channels", domain.id));
-        let mut next = last;
         while let Some(port) = next {
             let (status, flags) = {
                 let ports = domain.ports.lock();
@@ -146,17 +145,13 @@ fn interrupts(hv: &Hypervisor) {
     for domain in hv.all_domains() {
         hv.print(format_args!("{}: interrupts that are pending, active or listed", domain.id));
         for vcpu in domain.vcpus() {
-            private_interrupts(hv, &domain, vcpu.who.vcpu);
+            for irq in (0..32).filter_map(Irq::new) {
+                interrupt(hv, &domain, vcpu.who.vcpu, irq);
+            }
         }
         for irq in (32..highest).filter_map(Irq::new) {
             interrupt(hv, &domain, VcpuId(0), irq);
         }
-    }
-}
-
-fn private_interrupts(hv: &Hypervisor, domain: &Domain, vcpu: VcpuId) {
-    for irq in (0..32).filter_map(Irq::new) {
-        interrupt(hv, domain, vcpu, irq);
     }
 }
 
