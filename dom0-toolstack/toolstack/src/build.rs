@@ -149,7 +149,7 @@ pub fn create(
         Ok(()) => Ok(Built { domain: created.domain, uuid }),
         Err(error) => {
             // What failed first is what the user must hear; removal goes on over failures of its own.
-            if domain::destroy(xen, store, files, created.domain).is_ok() {
+            if domain::take_back(xen, store, files, created.domain, uuid).is_ok() {
                 files.unfinished().end(uuid)?;
             }
             Err(error)

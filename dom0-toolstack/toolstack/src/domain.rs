@@ -143,13 +143,29 @@ pub fn destroy(xen: &impl Xen, store: &Client, files: &Userdata, domain: DomId) 
         return Err(Error::Refused { domain, why: "Dom0 cannot be destroyed".into() });
     }
     let info = xen.domain_info(domain)?;
+    take_back(xen, store, files, domain, uuid(&info))
+}
+
+/// Like [`destroy`], for a domain that may be gone from the hypervisor already while others still have
+/// something of it: one whose making failed since somebody else destroyed it meanwhile.
+pub fn take_back(
+    xen: &impl Xen,
+    store: &Client,
+    files: &Userdata,
+    domain: DomId,
+    uuid: Uuid,
+) -> Result<()> {
     let paused = match xen.pause_domain(domain) {
         // It is dying already: nothing of it runs.
         Err(error) if error.is(Errno::INVAL) || error.is(Errno::SRCH) => Ok(()),
         answer => answer.map_err(Error::from),
     };
-    let forgotten = forget(store, files, domain, uuid(&info));
-    let destroyed = xen.destroy_domain(domain).map_err(Error::from);
+    let forgotten = forget(store, files, domain, uuid);
+    let destroyed = match xen.destroy_domain(domain) {
+        // Somebody else was quicker.
+        Err(error) if error.is(Errno::SRCH) => Ok(()),
+        answer => answer.map_err(Error::from),
+    };
     paused.and(forgotten).and(destroyed)
 }
 

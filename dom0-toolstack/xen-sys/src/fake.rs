@@ -46,8 +46,35 @@ struct State {
     rate_limit: u32,
     /// Whether it has nothing that Xen does not have.
     plain_xen: bool,
-    /// Calls that may still succeed, where a failure was asked for.
-    calls_left: Option<u64>,
+    /// Calls that still go well, where trouble was asked for, and what comes then.
+    calls_left: Option<(u64, Trouble)>,
+}
+
+/// What happens to a toolstack at work.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    /// Calls fail.
+    Failure,
+    /// Somebody else destroys all guests.
+    Destruction,
+}
+
+impl State {
+    /// Says whether the domain was there.
+    fn destroy(&mut self, domain: DomId) -> bool {
+        let Some(gone) = self.domains.remove(&domain) else { return false };
+        self.free_pages += gone.populated.len() as u64;
+        true
+    }
+
+    fn destroy_guests(&mut self) {
+        self.calls_left = None;
+        let guests: Vec<DomId> =
+            self.domains.keys().copied().filter(|id| *id != DomId::DOM0).collect();
+        for guest in guests {
+            self.destroy(guest);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -98,7 +125,13 @@ impl FakeXen {
 
     /// Lets the call after `calls` more, and all later ones that make or change something, fail.
     pub fn fail_after(&self, calls: Option<u64>) {
-        self.state().calls_left = calls;
+        self.state().calls_left = calls.map(|calls| (calls, Trouble::Failure));
+    }
+
+    /// Lets all guests be destroyed, as by somebody else, before the call after `calls` more of those
+    /// that make or change something.
+    pub fn destroy_guests_after(&self, calls: u64) {
+        self.state().calls_left = Some((calls, Trouble::Destruction));
     }
 
     /// Has nothing from now on that Xen does not have.
@@ -132,8 +165,9 @@ impl FakeXen {
         let mut state = self.state();
         match &mut state.calls_left {
             None => {}
-            Some(0) => return Err(Error::Call { call, errno: Errno::NOMEM }),
-            Some(left) => *left -= 1,
+            Some((0, Trouble::Failure)) => return Err(Error::Call { call, errno: Errno::NOMEM }),
+            Some((0, Trouble::Destruction)) => state.destroy_guests(),
+            Some((left, _)) => *left -= 1,
         }
         Ok(state)
     }
@@ -219,12 +253,11 @@ impl Domctl for FakeXen {
 
     fn destroy_domain(&self, domain: DomId) -> Result<()> {
         let mut state = self.state();
-        let Some(gone) = state.domains.remove(&domain) else {
-            let call = "XEN_DOMCTL_destroydomain";
-            return Err(Error::Domain { call, domain, errno: Errno::SRCH });
-        };
-        state.free_pages += gone.populated.len() as u64;
-        Ok(())
+        if state.destroy(domain) {
+            return Ok(());
+        }
+        let call = "XEN_DOMCTL_destroydomain";
+        Err(Error::Domain { call, domain, errno: Errno::SRCH })
     }
 
     fn pause_domain(&self, domain: DomId) -> Result<()> {

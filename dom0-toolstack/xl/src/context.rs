@@ -1,7 +1,9 @@
 //! What every command works with: global options, and the hypervisor and the store, opened when needed.
 
 use std::cell::OnceCell;
-use std::fs::{File, create_dir_all};
+use std::fs::{File, TryLockError, create_dir_all};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use toolstack::userdata::Userdata;
 use toolstack::{domain, plain, unfinished};
@@ -12,9 +14,14 @@ use xenstore::client::Client;
 
 use crate::outcome::{FAILURE, Failure, Outcome};
 
-/// Held while a domain is being made or renamed, so that no two get the same name.
+/// Held while a domain is made, renamed, destroyed or made anew: no two get the same name, and nobody destroys
+/// what is only half there or about to come back.
 const LOCK: &str = "/run/lock/xl";
 const LOCK_DIRECTORY: &str = "/run/lock";
+/// How long [`Context::lock_or_go_on`] waits, after how long it says so, and how often it looks.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const UNTOLD_WAIT: Duration = Duration::from_secs(3);
+const LOOKS_EVERY: Duration = Duration::from_millis(20);
 
 /// What every command works with.
 #[derive(Debug, Default)]
@@ -48,7 +55,8 @@ impl Context {
         Ok(self.store.get_or_init(|| opened))
     }
 
-    /// Keeps other commands from making or renaming domains, until dropped; takes back what killed ones left.
+    /// Keeps other commands from making, renaming or destroying domains, until dropped; takes back what killed ones
+    /// left.
     pub fn lock(&self) -> Outcome<File> {
         let failed = |error: std::io::Error| {
             Failure::Failed(FAILURE, format!("xl: cannot lock {LOCK}: {}", plain(&error)))
@@ -63,6 +71,29 @@ impl Context {
             unfinished::recover(self.xen()?, self.store()?, &self.files)?;
         }
         Ok(file)
+    }
+
+    /// Like [`Context::lock`], for what must be possible in the end whatever another command waits for:
+    /// goes on without after half a minute.
+    pub fn lock_or_go_on(&self) -> Option<File> {
+        let file = File::create(LOCK).ok()?;
+        let begun = Instant::now();
+        let mut told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Some(file),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LONGEST_WAIT => {}
+                Err(_) => {
+                    eprintln!("xl: another command is still at work on a domain: going on");
+                    return None;
+                }
+            }
+            if begun.elapsed() > UNTOLD_WAIT && !told {
+                eprintln!("xl: waiting for another command that is at work on a domain");
+                told = true;
+            }
+            sleep(LOOKS_EVERY);
+        }
     }
 
     /// Takes back what killed commands left, unless another command is at work on domains.

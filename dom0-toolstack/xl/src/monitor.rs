@@ -14,8 +14,8 @@ use toolstack::config::{Config, Error};
 use toolstack::domain::{self, End};
 use toolstack::userdata::Item;
 use uuid::Uuid;
-use xen_sys::DomId;
-use xen_sys::domctl::ShutdownReason;
+use xen_sys::domctl::{Domctl, ShutdownReason};
+use xen_sys::{DomId, Errno};
 
 use crate::context::Context;
 use crate::outcome::{FAILURE, Failure, Outcome};
@@ -88,7 +88,15 @@ pub fn run(context: &Context, domain: DomId, uuid: Uuid) -> Outcome {
 }
 
 /// Does what the configuration says for `reason`; returns the domain that was made anew, if one was.
+///
+/// All of it happens under the lock: a command that destroys the domain comes before, and it stays
+/// destroyed, or after, and destroys the one made anew.
 fn settle(context: &Context, built: Built, reason: ShutdownReason) -> Outcome<Option<Built>> {
+    let _alone = context.lock()?;
+    if !is_still_there(context, built)? {
+        say(&format!("Domain {} has been destroyed.", built.domain));
+        return Ok(None);
+    }
     let Some(text) = context.files.read(built.domain, built.uuid, Item::Config) else {
         say("Its configuration is gone: leaving the domain as it is.");
         return Ok(None);
@@ -131,11 +139,22 @@ fn settle(context: &Context, built: Built, reason: ShutdownReason) -> Outcome<Op
         }
     }
     say("Done. Rebooting now");
-    let _alone = context.lock()?;
     let next = build::create(xen, store, &context.files, &config, &text)?;
-    build::unpause(xen, next.domain)?;
+    build::unpause(xen, next.domain).inspect_err(|_| {
+        // Why it cannot run is what the log must say.
+        let _ = domain::take_back(xen, store, &context.files, next.domain, next.uuid);
+    })?;
     build::finish(&context.files, next)?;
     Ok(Some(next))
+}
+
+/// Says whether nobody destroyed the domain since it was seen to shut down.
+fn is_still_there(context: &Context, built: Built) -> Outcome<bool> {
+    match context.xen()?.domain_info(built.domain) {
+        Ok(info) => Ok(!info.dying && domain::uuid(&info) == built.uuid),
+        Err(error) if error.is(Errno::SRCH) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn core_dump(action: Action) {

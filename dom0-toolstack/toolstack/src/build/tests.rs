@@ -201,6 +201,30 @@ fn a_failure_at_any_call_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_domain_that_another_command_destroys_while_it_is_made_leaves_nothing_behind() {
+    let bench = Bench::new();
+    let (nodes, free) = (bench.listing(), bench.xen.phys_info().unwrap().free_pages);
+    let mut failures = 0;
+    for calls in 1.. {
+        bench.xen.destroy_guests_after(calls);
+        match bench.create(DEVICES) {
+            Ok(built) => {
+                let Bench { xen, store, files, .. } = &bench;
+                domain::take_back(xen, store, files, built.domain, built.uuid).unwrap();
+                break;
+            }
+            Err(_) => failures += 1,
+        }
+        assert_eq!(bench.listing(), nodes, "after {calls} calls");
+        assert_eq!(bench.xen.phys_info().unwrap().free_pages, free, "after {calls} calls");
+        assert!(bench.files.unfinished().found().is_empty(), "after {calls} calls");
+    }
+    assert!(failures > 15, "{failures}");
+    assert_eq!(bench.listing(), nodes);
+    assert_eq!(bench.xen.domains(DomId(1)).unwrap(), []);
+}
+
+#[test]
 fn a_failing_script_or_a_missing_backend_undoes_the_domain() {
     let bench = Bench::new();
     let nodes = bench.listing();

@@ -71,7 +71,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
             .map_err(|error| Failure::from(error).with_status(NOT_CREATED))?;
         start(context, parsed, built, &config.name).inspect_err(|_| {
             // Without its monitor, or unable to run, it is of no use; why is what the user must hear.
-            let _ = domain::destroy(xen, store, &context.files, built.domain);
+            let _ = domain::take_back(xen, store, &context.files, built.domain, built.uuid);
         })?;
         build::finish(&context.files, built)?;
         built

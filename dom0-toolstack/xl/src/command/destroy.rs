@@ -25,6 +25,8 @@ pub(super) const COMMAND: Command = Command {
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
     parsed.require(COMMAND.name, 1)?;
+    // Without it, a domain that its monitor makes anew at this moment would come back.
+    let _alone = context.lock_or_go_on();
     let domain = context.domain(parsed.operand(0))?;
     if domain == DomId::DOM0 && !parsed.has('f') {
         return Err(Failure::Failed(FAILURE, "xl: Dom0 is not destroyed".into()));

@@ -19,7 +19,7 @@ pub(super) const COMMAND: Command = Command {
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
     parsed.require(COMMAND.name, 2)?;
-    let domain = context.domain(parsed.operand(0))?;
     let _alone = context.lock()?;
+    let domain = context.domain(parsed.operand(0))?;
     Ok(domain::rename(context.xen()?, context.store()?, domain, parsed.operand(1))?)
 }
