@@ -1,9 +1,10 @@
 //! What every command works with: global options, and the hypervisor and the store, opened when needed.
 
 use std::cell::OnceCell;
-use std::fs::{File, TryLockError, create_dir_all};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::fs::{File, create_dir_all};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use toolstack::userdata::Userdata;
 use toolstack::{domain, plain, unfinished};
@@ -18,10 +19,9 @@ use crate::outcome::{FAILURE, Failure, Outcome};
 /// what is only half there or about to come back.
 const LOCK: &str = "/run/lock/xl";
 const LOCK_DIRECTORY: &str = "/run/lock";
-/// How long [`Context::lock_or_go_on`] waits, after how long it says so, and how often it looks.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How long [`Context::lock_or_go_on`] waits before it says so, and then.
 const UNTOLD_WAIT: Duration = Duration::from_secs(3);
-const LOOKS_EVERY: Duration = Duration::from_millis(20);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What every command works with.
 #[derive(Debug, Default)]
@@ -77,23 +77,23 @@ impl Context {
     /// goes on without after half a minute.
     pub fn lock_or_go_on(&self) -> Option<File> {
         let file = File::create(LOCK).ok()?;
-        let begun = Instant::now();
-        let mut told = false;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Some(file),
-                Err(TryLockError::WouldBlock) if begun.elapsed() < LONGEST_WAIT => {}
-                Err(_) => {
-                    eprintln!("xl: another command is still at work on a domain: going on");
-                    return None;
-                }
-            }
-            if begun.elapsed() > UNTOLD_WAIT && !told {
+        let (sender, locked) = mpsc::channel();
+        // Only who waits in the kernel gets a lock that others take again as soon as they gave it back.
+        thread::spawn(move || {
+            let locked = file.lock().map(|()| file);
+            // Nobody listens where it took too long; the lock ends with the file then.
+            let _ = sender.send(locked.ok());
+        });
+        locked
+            .recv_timeout(UNTOLD_WAIT)
+            .or_else(|_| {
                 eprintln!("xl: waiting for another command that is at work on a domain");
-                told = true;
-            }
-            sleep(LOOKS_EVERY);
-        }
+                locked.recv_timeout(LONGEST_WAIT)
+            })
+            .unwrap_or_else(|_| {
+                eprintln!("xl: it is still at work: going on");
+                None
+            })
     }
 
     /// Takes back what killed commands left, unless another command is at work on domains.
