@@ -1,10 +1,11 @@
 //! Which version of Xen the toolstack is shown, and all in which the versions differ.
 //!
 //! Tools are bound to one version of the control interface; a guest sees no difference. Between Xen
-//! 4.17 (Debian 12) and 4.20 (Debian 13) one structure of those used on Arm grew by one word.
+//! 4.17 (Debian 12) and 4.20 (Debian 13) one structure of those used on Arm grew by one word, and
+//! `getdomaininfo` stopped looking on for a domain where the one that is asked for is not there.
 
 use core::ops::Range;
-use hypercall_abi::domctl::{Domctl, XEN_DOMCTL_INTERFACE_VERSION};
+use hypercall_abi::domctl::{Domctl, XEN_DOMCTL_GETDOMAININFO, XEN_DOMCTL_INTERFACE_VERSION};
 
 /// Where `struct xen_domctl_createdomain` got its word `altp2m_opts`.
 const ALTP2M_OPTS: Range<usize> = 48..52;
@@ -37,6 +38,13 @@ impl Interface {
             Self::Xen4_20 => XEN_DOMCTL_INTERFACE_VERSION,
             Self::Xen4_17 => 0x15,
         }
+    }
+
+    /// Returns whether a control operation on a domain that is not there is on the next one that is.
+    ///
+    /// 4.17's libxenctrl walks the domains so: its xenconsoled would find none beyond a gap.
+    pub fn looks_on(self, command: u32) -> bool {
+        self == Self::Xen4_17 && command == XEN_DOMCTL_GETDOMAININFO
     }
 
     /// Brings what `createdomain` carries from the caller's layout into 4.20's.

@@ -54,7 +54,7 @@ pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
         let Some(_alone) = caller.hv.control.try_lock() else { return Outcome::Again(*arguments) };
         return create::create(caller, domctl, handle).into();
     }
-    let Some(domain) = caller.hv.domain(DomId(domctl.domain)) else { return Errno::ESRCH.into() };
+    let Some(domain) = meant(caller, &domctl) else { return Errno::ESRCH.into() };
     if !caller.domain.is_privileged() {
         return refuse(caller, domctl.cmd).into();
     }
@@ -71,6 +71,16 @@ fn load(caller: &Caller<'_>, handle: Handle<Domctl>) -> Result<Domctl, Errno> {
         return Err(Errno::EACCES);
     }
     Ok(domctl)
+}
+
+/// Returns the domain that a request is on.
+fn meant(caller: &Caller<'_>, domctl: &Domctl) -> Option<Arc<Domain>> {
+    let hv = caller.hv;
+    if hv.host.options.interface.looks_on(domctl.cmd) {
+        hv.all_domains().into_iter().find(|domain| domain.id.0 >= domctl.domain)
+    } else {
+        hv.domain(DomId(domctl.domain))
+    }
 }
 
 fn refuse(caller: &Caller<'_>, command: u32) -> Errno {

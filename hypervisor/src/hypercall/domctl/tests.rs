@@ -103,6 +103,26 @@ fn tools_of_xen_4_17_create_a_domain_too() {
 }
 
 #[test]
+fn tools_of_xen_4_17_walk_the_domains_over_gaps() {
+    let interface = Interface::Xen4_17;
+    let bed = Testbed::with(Options { interface, ..Options::default() });
+    let version = interface.domctl();
+    let mut create = Domctl::with(abi::XEN_DOMCTL_CREATEDOMAIN, 9, &wanted());
+    interface.give_creation(&mut create);
+    create.interface_version = version;
+    assert_eq!(call(&bed, 0, &create), Ok(0));
+    let created = bed.reply::<Domctl>().domain;
+    let ask = |domain| {
+        let request = Domctl::new(abi::XEN_DOMCTL_GETDOMAININFO, domain);
+        call(&bed, 0, &Domctl { interface_version: version, ..request })?;
+        Ok((bed.reply::<Domctl>().domain, answer::<GetDomainInfo>(&bed).domain))
+    };
+    assert_eq!(ask(0), Ok((0, 0)));
+    assert_eq!(ask(4), Ok((created, created)), "none from 4 to it");
+    assert_eq!(ask(created + 1), Err(Errno::ESRCH));
+}
+
+#[test]
 fn a_domain_is_created_with_the_next_number_and_paused() {
     let bed = Testbed::new();
     let number = create(&bed, 0, &wanted()).unwrap();
