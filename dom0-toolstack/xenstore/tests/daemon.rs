@@ -203,6 +203,11 @@ fn the_client_program_prints_as_xenstore_utils_do() {
     daemon.printed(&["write", "/deep/er/node", "1"]);
     daemon.printed(&["rm", "-t", "/deep/er/node"]);
     assert!(!daemon.printed(&["list", "/"]).contains("deep"));
+    let failed = daemon.run(&["read", "/vm/id", "/nowhere"]);
+    assert_eq!((failed.status.code(), failed.stdout.as_slice()), (Some(1), b"1\n".as_slice()));
+    let failed = daemon.run(&["list", "/vm", "/nowhere"]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert_eq!(failed.stdout, b"name\nid\n", "as Xen's client, which prints as far as it came");
     let failed = daemon.run(&["read", "/nowhere"]);
     assert_eq!(failed.status.code(), Some(1));
     let complaint = String::from_utf8(failed.stderr).unwrap();

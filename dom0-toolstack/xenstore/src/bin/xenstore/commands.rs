@@ -34,16 +34,25 @@ pub(crate) fn perform(
 }
 
 fn read(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<()> {
-    let output = match keys {
-        [_] => read_all(client, options, keys)?,
+    let mut output = Vec::new();
+    let result = match keys {
+        [_] => read_all(client, options, keys, &mut output),
         // What is printed of several is of one moment.
-        _ => in_transaction(client, |store| read_all(store, options, keys))?,
+        _ => in_transaction(client, |store| read_all(store, options, keys, &mut output)),
     };
-    Ok(io::stdout().write_all(&output)?)
+    // What was read before a path that could not be is printed all the same, as by Xen's client.
+    io::stdout().write_all(&output)?;
+    result
 }
 
-fn read_all(store: &dyn Store, options: &Options, keys: &[String]) -> anyhow::Result<Vec<u8>> {
-    let mut output = Vec::new();
+fn read_all(
+    store: &dyn Store,
+    options: &Options,
+    keys: &[String],
+    output: &mut Vec<u8>,
+) -> anyhow::Result<()> {
+    // Another try of the transaction begins anew.
+    output.clear();
     for key in keys {
         let value = store.read(key).with_context(|| format!("couldn't read path {key}"))?;
         if options.prefix {
@@ -56,11 +65,22 @@ fn read_all(store: &dyn Store, options: &Options, keys: &[String]) -> anyhow::Re
             output.push(b'\n');
         }
     }
-    Ok(output)
+    Ok(())
 }
 
 fn list(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<()> {
     let mut output = String::new();
+    let result = list_all(client, options, keys, &mut output);
+    io::stdout().write_all(output.as_bytes())?;
+    result
+}
+
+fn list_all(
+    client: &Client,
+    options: &Options,
+    keys: &[String],
+    output: &mut String,
+) -> anyhow::Result<()> {
     for key in keys {
         let names = client.directory(key).with_context(|| format!("could not list path {key}"))?;
         for name in names {
@@ -70,7 +90,7 @@ fn list(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<(
             output.push_str(&format!("{name}\n"));
         }
     }
-    Ok(io::stdout().write_all(output.as_bytes())?)
+    Ok(())
 }
 
 fn exists(client: &Client, keys: &[String]) -> anyhow::Result<ExitCode> {
@@ -194,7 +214,7 @@ fn watch(client: &Client, options: &Options, keys: &[String]) -> anyhow::Result<
 /// Runs `body` in one transaction, or until nothing changed under it.
 fn in_transaction<T>(
     client: &Client,
-    body: impl Fn(&dyn Store) -> anyhow::Result<T>,
+    mut body: impl FnMut(&dyn Store) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     client.transaction(|transaction| body(transaction))
 }
