@@ -17,6 +17,8 @@ const TYPED_AT_ONCE: usize = 72;
 /// A shell function that joins lines to a command until an empty one, then runs it and tells its status.
 const READER: &str = "R() { c=; while IFS= read -r l && [ \"$l\" ]; do c=$c$l; echo +; done\neval \"$c\"; echo \"<<$?>>\"; }\n";
 const PROMPT: &str = "dom0:~# ";
+/// What Dom0's shell says when it is back from a guest's console.
+const LEFT: &str = "LEFT_CONSOLE\n";
 
 /// A Dom0 at its prompt.
 pub(crate) struct Session {
@@ -50,7 +52,11 @@ impl Session {
     /// The quotes keep the echo of the line from looking like the answer.
     fn greet(&mut self, limit: Duration) -> Result<()> {
         self.serial.send("stty -echo; PS1=; echo SILE''NT\n")?;
-        self.serial.expect("SILENT\n", limit)?;
+        let before = self.serial.expect("SILENT\n", limit)?;
+        // Then the answer is not of the shell that was wanted.
+        if let Some((said, _)) = before.split_once(LEFT) {
+            bail!("the console was left at once, with:\n{said}");
+        }
         self.serial.send(READER)?;
         self.serial.send("echo RE''ADY\n")?;
         self.serial.expect("READY\n", limit)?;
@@ -82,9 +88,7 @@ impl Session {
     pub(crate) fn leave_console(&mut self) -> Result<()> {
         // Alone: xl takes it for the way out only when nothing is typed with it.
         self.serial.send("\u{1d}")?;
-        self.serial
-            .expect("LEFT_CONSOLE\n", Duration::from_secs(30))
-            .context("xl console does not end")?;
+        self.serial.expect(LEFT, Duration::from_secs(30)).context("xl console does not end")?;
         Ok(())
     }
 

@@ -77,7 +77,13 @@ enum Command {
     /// Bytes of what ships, and lines of unsafe, by crate
     Size,
     /// Everything: check, test, guests, system; with NAMEs only the guests and scenarios of such names
-    Ci { names: Vec<String> },
+    Ci {
+        /// Also plays the scenarios that take long, and all of them on Debian's Xen: hours
+        #[arg(long)]
+        long: bool,
+        /// Names, or parts of names
+        names: Vec<String>,
+    },
     /// Plays the scenarios of tests/system, or those whose names contain a NAME
     System {
         #[command(flatten)]
@@ -134,7 +140,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Bench { gic, tables } => bench::bench(gic, &tables),
         Command::Size => size::size(),
-        Command::Ci { names } => ci(&names),
+        Command::Ci { long, names } => ci(&names, long),
         Command::System { machine, show, long, names } => {
             let show = if show { system::Show::Everything } else { system::Show::OnlyResults };
             system::play(&machine, &names, long, show)?.finish()
@@ -153,8 +159,8 @@ fn run(command: Command) -> Result<()> {
     }
 }
 
-/// Runs every test there is, quickest first.
-fn ci(names: &[String]) -> Result<()> {
+/// Runs every test there is, quickest first; what takes long only if `long`.
+fn ci(names: &[String], long: bool) -> Result<()> {
     let mut count = system::Count::default();
     if names.is_empty() {
         count.add(check::check());
@@ -163,6 +169,10 @@ fn ci(names: &[String]) -> Result<()> {
     for gic in [machine::Gic::V3, machine::Gic::V2] {
         count.add(guests::play(machine::Hypervisor::Domus, gic, names)?);
     }
-    count.add(system::play(&MachineArgs::default(), names, false, system::Show::OnlyResults)?);
+    count.add(system::play(&MachineArgs::default(), names, long, system::Show::OnlyResults)?);
+    if long {
+        let xen = MachineArgs { hypervisor: machine::Hypervisor::Xen, ..MachineArgs::default() };
+        count.add(system::play(&xen, names, long, system::Show::OnlyResults)?);
+    }
     count.finish()
 }

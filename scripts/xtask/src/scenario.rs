@@ -1,13 +1,14 @@
 //! Scenarios of tests/system: what to type at which console, what must be seen, and how long it may take. Parsing is pure; `Player` acts.
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::dom0::{Outcome, Session};
-use crate::machine::MachineArgs;
+use crate::machine::{Hypervisor, MachineArgs};
 
 /// How long a step may take when it says nothing else.
 const USUAL_LIMIT: Duration = Duration::from_secs(30);
@@ -20,6 +21,8 @@ pub(crate) struct Scenario {
     pub(crate) title: String,
     /// Takes long or much of the network: it is played only when it is asked for.
     pub(crate) long: bool,
+    /// Where alone it can be played, and why.
+    only: Option<Only>,
     machine: Vec<String>,
     /// What must pass before any item is played.
     steps: Vec<(usize, Step)>,
@@ -30,7 +33,16 @@ pub(crate) struct Scenario {
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) name: String,
+    /// Where alone it can be played, and why.
+    only: Option<Only>,
     steps: Vec<(usize, Step)>,
+}
+
+/// `only domus WHY`: what holds on one hypervisor and cannot on the other.
+#[derive(Debug)]
+struct Only {
+    hypervisor: Hypervisor,
+    why: String,
 }
 
 /// One line of a scenario.
@@ -56,6 +68,8 @@ enum Step {
     Expect { limit: Duration, text: String },
     /// `type TEXT`: types a line and waits for nothing.
     Type(String),
+    /// `domus STEP`, `xen STEP`: a step on this hypervisor, nothing on the other.
+    On(Hypervisor, Box<Step>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,6 +100,7 @@ impl Scenario {
             name: name.to_owned(),
             title: title.to_owned(),
             long: false,
+            only: None,
             machine: Vec::new(),
             steps: Vec::new(),
             items: Vec::new(),
@@ -98,6 +113,11 @@ impl Scenario {
             let number = index + 1;
             match line.split_once(' ') {
                 None if line == "long" => scenario.long = true,
+                Some(("only", rest)) => {
+                    let only = Only::parse(rest).with_context(|| format!("line {number}"))?;
+                    let part = scenario.items.last_mut().map(|item| &mut item.only);
+                    *part.unwrap_or(&mut scenario.only) = Some(only);
+                }
                 Some(("machine", words)) => {
                     scenario.machine.extend(words.split_whitespace().map(str::to_owned));
                 }
@@ -114,6 +134,11 @@ impl Scenario {
             }
         }
         Ok(scenario)
+    }
+
+    /// Returns why it cannot be played on a hypervisor, if it cannot.
+    pub(crate) fn missing_on(&self, hypervisor: Hypervisor) -> Option<&str> {
+        Only::missing_on(self.only.as_ref(), hypervisor)
     }
 
     /// Returns the parts with results of their own.
@@ -141,20 +166,46 @@ impl Item {
         let rest = rest.trim();
         let word = rest.split_once(' ').map_or("", |(word, _)| word);
         if !matches!(word, "run" | "fails" | "retry") {
-            return Ok(Self { name: rest.to_owned(), steps: Vec::new() });
+            return Ok(Self { name: rest.to_owned(), only: None, steps: Vec::new() });
         }
         let step = parse_step(rest)?;
         let name = match &step {
             Step::Command { command, .. } => command.clone(),
             _ => rest.to_owned(),
         };
-        Ok(Self { name, steps: vec![(number, step)] })
+        Ok(Self { name, only: None, steps: vec![(number, step)] })
     }
+
+    /// Returns why it cannot be played on a hypervisor, if it cannot.
+    pub(crate) fn missing_on(&self, hypervisor: Hypervisor) -> Option<&str> {
+        Only::missing_on(self.only.as_ref(), hypervisor)
+    }
+}
+
+impl Only {
+    /// Reads what follows `only`: a hypervisor and the reason.
+    fn parse(rest: &str) -> Result<Self> {
+        let (name, why) = rest.split_once(' ').context("`only` without a reason")?;
+        let hypervisor = hypervisor(name).context("`only` of which hypervisor: domus or xen?")?;
+        Ok(Self { hypervisor, why: why.trim().to_owned() })
+    }
+
+    fn missing_on(only: Option<&Self>, hypervisor: Hypervisor) -> Option<&str> {
+        only.filter(|only| only.hypervisor != hypervisor).map(|only| only.why.as_str())
+    }
+}
+
+/// Finds a hypervisor by its name on the command line.
+fn hypervisor(name: &str) -> Option<Hypervisor> {
+    Hypervisor::from_str(name, false).ok()
 }
 
 fn parse_step(line: &str) -> Result<Step> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     let rest = rest.trim();
+    if let Some(hypervisor) = hypervisor(word) {
+        return Ok(Step::On(hypervisor, Box::new(parse_step(rest)?)));
+    }
     let needs_text =
         || if rest.is_empty() { bail!("`{word}` of what?") } else { Ok(rest.to_owned()) };
     let command = |how| -> Result<Step> {
@@ -184,7 +235,7 @@ fn parse_step(line: &str) -> Result<Step> {
             Step::Expect { limit, text }
         }
         _ => bail!(
-            "`{word}` is none of long, machine, item, run, fails, retry, status, see, unseen, keep, same, type, console, leave, expect"
+            "`{word}` is none of long, only, machine, item, domus, xen, run, fails, retry, status, see, unseen, keep, same, type, console, leave, expect"
         ),
     })
 }
@@ -201,6 +252,7 @@ fn split_limit(rest: &str) -> (Duration, String) {
 /// A scenario being played on a booted machine.
 pub(crate) struct Player<'a> {
     session: &'a mut Session,
+    hypervisor: Hypervisor,
     /// The machine a guest's console is on, for prompts in what is shown.
     place: String,
     last: Outcome,
@@ -211,9 +263,10 @@ pub(crate) struct Player<'a> {
 
 impl<'a> Player<'a> {
     /// Takes a booted machine; `shown` prints commands and outputs as they come.
-    pub(crate) fn new(session: &'a mut Session, shown: bool) -> Self {
+    pub(crate) fn new(session: &'a mut Session, hypervisor: Hypervisor, shown: bool) -> Self {
         Self {
             session,
+            hypervisor,
             place: String::from("dom0"),
             last: Outcome { status: 0, output: String::new() },
             kept: HashMap::new(),
@@ -289,6 +342,8 @@ impl<'a> Player<'a> {
             }
             Step::Expect { limit, text } => self.session.expect(text, *limit).map(drop),
             Step::Type(text) => self.session.send(&format!("{text}\n")),
+            Step::On(hypervisor, step) if *hypervisor == self.hypervisor => self.step(step),
+            Step::On(..) => Ok(()),
         }
     }
 
@@ -359,6 +414,23 @@ mod tests {
         assert_eq!(names, ["xl list", "the other"]);
         assert_eq!(scenario.items[0].steps[1], (4, Step::Status(0)));
         assert_eq!(scenario.items[1].steps.len(), 1);
+    }
+
+    #[test]
+    fn what_holds_on_one_hypervisor_only_says_so_and_why() {
+        let text = "# Lists.\nrun true\nxen see credit2\nitem a\nitem b\nonly domus Xen has no hypfs.\nrun true\n";
+        let scenario = Scenario::parse("lists", text).unwrap();
+        let see = Step::See(String::from("credit2"));
+        assert_eq!(scenario.steps[1].1, Step::On(Hypervisor::Xen, Box::new(see)));
+        assert_eq!(scenario.missing_on(Hypervisor::Xen), None);
+        let [a, b] = scenario.items() else { panic!("two items") };
+        assert_eq!(a.missing_on(Hypervisor::Xen), None);
+        assert_eq!(b.missing_on(Hypervisor::Domus), None);
+        assert_eq!(b.missing_on(Hypervisor::Xen), Some("Xen has no hypfs."));
+        let whole = Scenario::parse("card", "# A card.\nonly domus It boots ours.\n").unwrap();
+        assert_eq!(whole.missing_on(Hypervisor::Xen), Some("It boots ours."));
+        assert!(Scenario::parse("bad", "# Bad.\nonly domus\n").is_err());
+        assert!(Scenario::parse("bad", "# Bad.\nonly kvm never\n").is_err());
     }
 
     #[test]

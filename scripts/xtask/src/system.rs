@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Instant;
 
 use crate::dom0::Session;
-use crate::machine::{Board, Gic, Machine, MachineArgs};
+use crate::machine::{Board, Gic, Hypervisor, Machine, MachineArgs};
 use crate::process::{root, say};
 use crate::raspi4b;
 use crate::scenario::{Player, Scenario};
@@ -62,9 +62,13 @@ pub(crate) fn play(args: &MachineArgs, names: &[String], long: bool, show: Show)
     let mut machine = None;
     let mut count = Count::default();
     for scenario in scenarios {
+        if let Some(why) = scenario.missing_on(args.hypervisor) {
+            println!("skipped {}: {why}", label(&scenario, args));
+            continue;
+        }
         let raspi4b = scenario.machine(args.clone())?.board == Board::Raspi4b;
         if let Some(why) = raspi4b.then(raspi4b::missing).flatten() {
-            println!("skipped system {}: {why}", scenario.name);
+            println!("skipped {}: {why}", label(&scenario, args));
             continue;
         }
         let began = Instant::now();
@@ -74,12 +78,16 @@ pub(crate) fn play(args: &MachineArgs, names: &[String], long: bool, show: Show)
     Ok(count)
 }
 
-/// How a scenario is called in results: with the interrupt controller, where that is not the usual one.
+/// How a scenario is called in results: with the hypervisor and the interrupt controller, where those are not the usual ones.
 fn label(scenario: &Scenario, args: &MachineArgs) -> String {
-    match args.gic {
-        Gic::V3 => format!("system {}", scenario.name),
-        gic => format!("system {}, GICv{gic}", scenario.name),
+    let mut label = format!("system {}", scenario.name);
+    if args.hypervisor == Hypervisor::Xen {
+        label.push_str(", Xen");
     }
+    if args.gic != Gic::V3 {
+        label.push_str(&format!(", GICv{}", args.gic));
+    }
+    label
 }
 
 /// Gives the machine the shape one scenario wants of `args`, boots it, plays, powers off.
@@ -99,9 +107,13 @@ fn play_one(
     };
     let transcript = label(scenario, args).replace(", ", "-").replace(' ', "-");
     let mut session = Session::boot(machine, &transcript)?;
-    let mut player = Player::new(&mut session, show == Show::Everything);
+    let mut player = Player::new(&mut session, args.hypervisor, show == Show::Everything);
     player.play(scenario)?;
     for item in scenario.items() {
+        if let Some(why) = item.missing_on(args.hypervisor) {
+            println!("skipped {}: {}: {why}", label(scenario, args), item.name);
+            continue;
+        }
         let began = Instant::now();
         let result = player.play_item(scenario, item)?;
         count.note(&format!("{}: {}", label(scenario, args), item.name), began, &result);
