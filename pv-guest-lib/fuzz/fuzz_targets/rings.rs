@@ -2,42 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pv_guest_lib::byte_ring::{Layout, Reader, Writer};
-use pv_guest_lib::page::SharedPages;
-use pv_guest_lib::ring::{BackRing, FrontRing};
 
-fuzz_target!(|steps: &[u8]| {
-    let pages = SharedPages::allocate(2);
-    let ring = pages.page(0).pages();
-    let mut front = FrontRing::<[u8; 12], [u8; 8]>::new(ring);
-    let mut back = BackRing::<[u8; 12], [u8; 8]>::new(ring);
-    let indices = pages.page(1).pages();
-    let layout = Layout { data: indices, start: 1024, size: 1024, indices, producer: 0, consumer: 4 };
-    let (mut writer, mut reader) = (Writer::new(layout), Reader::new(layout));
-    let (mut asked, mut answered, mut taken) = (0u32, 0u32, 0u32);
-    for step in steps.as_chunks::<8>().0 {
-        let [what, place, rest @ ..] = *step;
-        let value = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]);
-        match what % 8 {
-            0 => pages.word32(usize::from(place) * 4 % 64).store(value, std::sync::atomic::Ordering::SeqCst),
-            1 => pages.word32(4096 + usize::from(place) * 4).store(value, std::sync::atomic::Ordering::SeqCst),
-            2 => asked += u32::from(front.push(&[place; 12]).is_ok()),
-            3 => drop(front.publish()),
-            4 => answered += u32::from(matches!(front.take(), Ok(Some(_)))),
-            5 => {
-                taken += u32::from(matches!(back.take(), Ok(Some(_))));
-                let _ = (back.push(&[1; 8]), back.publish(), back.rearm());
-            }
-            6 => drop(writer.write(&vec![place; usize::from(rest[0]) * 8])),
-            _ => {
-                let mut bytes = vec![0; usize::from(rest[0]) * 8];
-                let _ = reader.peek(usize::from(place), &mut bytes);
-                assert!(reader.read(&mut bytes).unwrap_or(0) <= 1024);
-            }
-        }
-        assert!(answered <= asked);
-        assert!(back.outstanding() <= back.size());
-    }
-    let _ = taken;
-    pages.recycle();
-});
+#[path = "../bodies/rings.rs"]
+mod body;
+
+fuzz_target!(|bytes: &[u8]| body::run(bytes));
