@@ -23,7 +23,7 @@ use crate::config::disk::Disk;
 use crate::config::domain::{DomainConfig, MOST_VCPUS_V2};
 use crate::config::vif::{Mac, Vif};
 use crate::device_tree::{Machine, extended_regions};
-use crate::devices::{Kind, console, vbd, vif};
+use crate::devices::{Kind, console, p9, vbd, vif};
 use crate::error::{Error, Result};
 use crate::image::{Content, Kernel};
 use crate::layout::{self, PAGE, Region, magic};
@@ -105,6 +105,9 @@ pub fn check(xen: &impl Xen, store: &Client, config: &DomainConfig) -> Result<()
     for (devid, vif) in (0..).zip(&config.vifs) {
         backend(xen, store, vif.backend.as_deref())?;
         vif::check(vif, vif.devid.unwrap_or(devid))?;
+    }
+    for folder in &config.folders {
+        p9::check(store, backend(xen, store, folder.backend.as_deref())?)?;
     }
     Ok(())
 }
@@ -475,6 +478,10 @@ impl<X: Xen> Builder<'_, X> {
             let backend = backend(self.xen, self.store, vif.backend.as_deref())?;
             let mac = vif.mac.map_or_else(random_mac, Ok)?;
             vif::add(self.store, domain, vif, vif.devid.unwrap_or(index), mac, backend)?;
+        }
+        for (index, folder) in (0..).zip(&self.config.folders) {
+            let backend = backend(self.xen, self.store, folder.backend.as_deref())?;
+            p9::add(self.store, domain, folder, index, backend)?;
         }
         Ok(())
     }

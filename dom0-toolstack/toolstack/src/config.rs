@@ -8,6 +8,7 @@ pub mod disk;
 pub mod domain;
 pub mod keys;
 mod lexer;
+pub mod p9;
 mod parser;
 pub mod reader;
 pub mod vif;

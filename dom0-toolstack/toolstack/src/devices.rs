@@ -5,6 +5,7 @@
 
 mod bridge;
 pub mod console;
+pub mod p9;
 pub mod vbd;
 pub mod vif;
 
@@ -39,6 +40,8 @@ pub enum Kind {
     Vbd,
     /// A network interface.
     Vif,
+    /// A shared folder, served by xen-9pfsd.
+    P9,
     /// A console, served by xenconsoled.
     Console,
     /// An emulated UART, served by xenconsoled, too.
@@ -51,13 +54,22 @@ impl Kind {
         match self {
             Self::Vbd => "vbd",
             Self::Vif => "vif",
+            Self::P9 => "9pfs",
             Self::Console => "console",
             Self::Vuart => "vuart",
         }
     }
 
+    /// The directory's name on the backend's side, which tells who serves it.
+    const fn backend_name(self) -> &'static str {
+        match self {
+            Self::P9 => "xen_9pfs",
+            other => other.name(),
+        }
+    }
+
     fn from_name(name: &str) -> Option<Self> {
-        [Self::Vbd, Self::Vif, Self::Console, Self::Vuart]
+        [Self::Vbd, Self::Vif, Self::P9, Self::Console, Self::Vuart]
             .into_iter()
             .find(|kind| kind.name() == name)
     }
@@ -66,6 +78,7 @@ impl Kind {
         match self {
             Self::Vbd => "xen-blkback",
             Self::Vif => "xen-netback",
+            Self::P9 => "none: xen-9pfsd serves it",
             Self::Console | Self::Vuart => "none: xenconsoled serves it",
         }
     }
@@ -108,7 +121,7 @@ impl Device {
 
     /// The backend's directory.
     pub fn backend_path(&self) -> String {
-        let (backend, kind) = (domain_path(self.backend), self.kind.name());
+        let (backend, kind) = (domain_path(self.backend), self.kind.backend_name());
         format!("{backend}/backend/{kind}/{}/{}", self.domain, self.devid)
     }
 
@@ -178,7 +191,7 @@ impl Device {
         let disconnected = match self.kind {
             Kind::Vbd => vbd::disconnect(store, self),
             Kind::Vif => vif::disconnect(store, self),
-            Kind::Console | Kind::Vuart => Ok(()),
+            Kind::P9 | Kind::Console | Kind::Vuart => Ok(()),
         };
         let forgotten = self.forget(store);
         closed.and(disconnected).and(forgotten)
@@ -203,7 +216,14 @@ impl Device {
             if transaction.exists(&self.frontend_path())? {
                 transaction.rm(&self.frontend_path())?;
             }
-            self.ask_to_close(transaction)
+            self.ask_to_close(transaction)?;
+            // A folder's daemon says that it has closed when the guest's nodes go, even if it had before. That has to be waited
+            // for: said when its own nodes are gone, it would make them again.
+            let state = format!("{}/state", self.backend_path());
+            if self.kind == Kind::P9 && transaction.exists(&state)? {
+                transaction.write(&state, state::CLOSING)?;
+            }
+            Ok::<_, Error>(())
         })?;
         if !self.kind.is_console() {
             self.has_closed(store)?;

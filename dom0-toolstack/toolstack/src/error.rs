@@ -152,6 +152,19 @@ pub enum Error {
         /// What the kernel needs for it.
         module: &'static str,
     },
+    /// Nobody can share a folder.
+    #[error(
+        "there is no xen-9pfsd, which serves p9=…; it comes with Xen's tools (in Debian: xen-utils-4.20)"
+    )]
+    NoShareDaemon,
+    /// The daemon that shares folders does not start.
+    #[error("{} did not say within {seconds} s that it runs", .program.display())]
+    ShareDaemonSilent {
+        /// The program.
+        program: PathBuf,
+        /// How long we waited.
+        seconds: u64,
+    },
     /// A hotplug script failed.
     #[error("{script} failed for {device}: {why}")]
     Hotplug {

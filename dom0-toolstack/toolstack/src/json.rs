@@ -6,6 +6,7 @@ use xen_sys::domctl::SchedParams;
 
 use crate::config::disk::Disk;
 use crate::config::domain::{Action, DomainConfig, Pinning};
+use crate::config::p9::P9;
 use crate::config::vif::Vif;
 
 /// The configuration of a domain, with what is not at its default value.
@@ -19,6 +20,9 @@ pub fn config(config: &DomainConfig, uuid: Uuid) -> Value {
     if !config.vifs.is_empty() {
         let nics = (0..).zip(&config.vifs).map(|(index, vif)| nic(index, vif));
         object.insert("nics".into(), nics.collect());
+    }
+    if !config.folders.is_empty() {
+        object.insert("p9s".into(), config.folders.iter().map(folder).collect());
     }
     let on = config.on;
     for (name, action) in [
@@ -126,6 +130,31 @@ fn nic(index: u32, vif: &Vif) -> Value {
         if let Some(text) = text {
             object.insert(name.into(), text.into());
         }
+    }
+    object.into()
+}
+
+fn folder(folder: &P9) -> Value {
+    let mut object = Map::new();
+    if let Some(backend) = &folder.backend {
+        object.insert("backend_domname".into(), backend.as_str().into());
+    }
+    object.insert("tag".into(), folder.tag.as_str().into());
+    object.insert("path".into(), folder.path.as_str().into());
+    object.insert("security_model".into(), "none".into());
+    object.insert("type".into(), "xen_9pfsd".into());
+    let numbers = [
+        ("max_space", folder.max_space),
+        ("max_files", folder.max_files),
+        ("max_open_files", folder.max_open_files),
+    ];
+    for (name, number) in numbers {
+        if number != 0 {
+            object.insert(name.into(), number.into());
+        }
+    }
+    if folder.auto_delete {
+        object.insert("auto_delete".into(), true.into());
     }
     object.into()
 }

@@ -176,6 +176,57 @@ fn an_emulated_uart_has_a_console_of_its_own() {
     assert_eq!(bench.listing(), nodes);
 }
 
+const SHARED: &str = "p9=['tag=share,path=/srv/g1,security_model=none,type=xen_9pfsd,max-files=3']";
+
+#[test]
+fn a_shared_folder_stands_in_xenstore_as_libxl_s_does() {
+    let bench = Bench::new();
+    bench.store.write("/local/domain/0/libxl/xen-9pfs/state", "running").unwrap();
+    let nodes = bench.listing();
+    let built = bench.create(SHARED).unwrap();
+    let found = bench.listing();
+    let back = "/local/domain/0/backend/xen_9pfs/1/0";
+    let front = "/local/domain/1/device/9pfs/0";
+    for (path, value, permissions) in [
+        (format!("{back}/frontend"), front, "n0,r1"),
+        (format!("{back}/frontend-id"), "1", "n0,r1"),
+        (format!("{back}/online"), "1", "n0,r1"),
+        // The daemon has taken it.
+        (format!("{back}/state"), "2", "n0,r1"),
+        (format!("{back}/path"), "/srv/g1", "n0,r1"),
+        (format!("{back}/security_model"), "none", "n0,r1"),
+        (format!("{back}/max-space"), "0", "n0,r1"),
+        (format!("{back}/max-files"), "3", "n0,r1"),
+        (format!("{back}/max-open-files"), "0", "n0,r1"),
+        (format!("{back}/auto-delete"), "0", "n0,r1"),
+        (format!("{front}/backend"), back, "n1,r0"),
+        (format!("{front}/backend-id"), "0", "n1,r0"),
+        (format!("{front}/state"), "1", "n1,r0"),
+        (format!("{front}/tag"), "share", "n1,r0"),
+        (String::from("/libxl/1/device/9pfs/0/frontend"), front, "n0"),
+        (String::from("/libxl/1/device/9pfs/0/backend"), back, "n0"),
+        (String::from("/libxl/1/device/9pfs/0/path"), "/srv/g1", "n0"),
+    ] {
+        let line = format!("{path} = \"{value}\"   ({permissions})");
+        assert!(found.contains(&line), "no {line} in {found:#?}");
+    }
+    domain::destroy(&bench.xen, &bench.store, &bench.files, built.domain).unwrap();
+    assert_eq!(bench.listing(), nodes);
+}
+
+#[test]
+fn a_daemon_that_was_killed_is_not_believed_to_run() {
+    let bench = Bench::new();
+    let nodes = bench.listing();
+    bench.store.write("/local/domain/0/libxl/xen-9pfs/state", "running").unwrap();
+    // No process has such a number.
+    bench.store.write("/local/domain/0/libxl/xen-9pfs/pid", "4194305").unwrap();
+    let error = bench.create(SHARED).unwrap_err().to_string();
+    assert!(error.contains("there is no xen-9pfsd"), "{error}");
+    bench.store.rm("/local/domain/0/libxl").unwrap();
+    assert_eq!(bench.listing(), nodes);
+}
+
 #[test]
 fn a_failure_at_any_call_leaves_nothing_behind() {
     let bench = Bench::new();

@@ -9,6 +9,7 @@ use super::cpus::CpuList;
 use super::diagnostic::{Diagnostic, Severity};
 use super::disk::{Disk, Format};
 use super::keys::{self, Support};
+use super::p9::P9;
 use super::reader::Reader;
 use super::vif::Vif;
 use super::{Config, Error, Kind};
@@ -46,6 +47,8 @@ pub struct DomainConfig {
     pub disks: Vec<Disk>,
     /// Network interfaces.
     pub vifs: Vec<Vif>,
+    /// Shared folders.
+    pub folders: Vec<P9>,
     /// What becomes of it when it stops.
     pub on: Actions,
     /// Its interrupt controller, or none for the host's.
@@ -210,6 +213,7 @@ fn read(reader: &mut Reader<'_>) -> Option<DomainConfig> {
         pool: reader.text("pool").map(str::to_owned),
         disks: disks(reader),
         vifs: vifs(reader),
+        folders: folders(reader, name.unwrap_or_default()),
         on: actions(reader),
         gic_version: gic_version(reader),
         vuart: vuart(reader),
@@ -394,6 +398,17 @@ fn vifs(reader: &mut Reader<'_>) -> Vec<Vif> {
         }
     }
     vifs
+}
+
+fn folders(reader: &mut Reader<'_>, name: &str) -> Vec<P9> {
+    let mut folders = Vec::new();
+    for (text, value) in reader.list("p9") {
+        match P9::parse(text, name) {
+            Err(bad) => reader.problems.push(bad.at(value)),
+            Ok(folder) => folders.push(folder),
+        }
+    }
+    folders
 }
 
 fn actions(reader: &mut Reader<'_>) -> Actions {

@@ -149,7 +149,7 @@ impl Traffic {
                     *sum += counted(&statistics.join(name));
                 }
             }
-            Kind::Console | Kind::Vuart => {}
+            Kind::P9 | Kind::Console | Kind::Vuart => {}
         }
     }
 }
