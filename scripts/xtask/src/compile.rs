@@ -34,6 +34,7 @@ const TOOLSTACK: [&str; 4] = ["boot-bundle", "xenstore", "xenconsoled", "xl"];
 /// What of a package is built.
 pub(crate) enum Built {
     Programs,
+    Program(&'static str),
     Example(&'static str),
     /// All examples, with all features.
     Examples,
@@ -69,15 +70,23 @@ pub(crate) fn hypervisor(platform: Platform) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// Builds the library's examples; returns the paths of their raw images, which are kernels of guests.
+/// Builds the library's examples and template, and a test guest to be their neighbour; returns the paths of their raw images, which are kernels of guests.
 pub(crate) fn example_guests() -> Result<Vec<PathBuf>> {
     say("building the guests");
     let to = dist().join("guests");
     fs::create_dir_all(&to)?;
     let mut images = Vec::new();
-    for elf in executables(&["pv-guest-lib"], &Built::Examples, BARE_METAL)? {
+    let mut built = executables(&["pv-guest-lib"], &Built::Examples, BARE_METAL)?;
+    built.extend(executables(&["test-guests"], &Built::Program("hostile"), BARE_METAL)?);
+    for elf in built {
         let image = to.join(elf.file_name().context("a program without a name")?);
         raw_image(&elf, &image)?;
+        images.push(image);
+    }
+    // The template is linked straight to what is loaded.
+    for built in executables(&["my-guest"], &Built::Programs, BARE_METAL)? {
+        let image = to.join(built.file_name().context("a program without a name")?);
+        fs::copy(&built, &image)?;
         images.push(image);
     }
     Ok(images)
@@ -117,6 +126,7 @@ pub(crate) fn executables(packages: &[&str], built: &Built, target: &str) -> Res
     command.args(["build", "--profile", profile, "--quiet", "--target", target]);
     match built {
         Built::Programs => command.arg("--bins"),
+        Built::Program(name) => command.args(["--bin", name]),
         Built::Example(name) => command.args(["--example", name]),
         Built::Examples => command.args(["--examples", "--all-features"]),
     };

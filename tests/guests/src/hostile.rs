@@ -1,5 +1,6 @@
 //! Bad calls: every hypercall and sub-operation with bad addresses, ids and sizes, then arguments by chance,
-//! then from all vCPUs at once. The hypervisor has to answer each with a number and go on. Needs four vCPUs.
+//! then from all vCPUs at once. The hypervisor has to answer each with a number and go on. Needs four vCPUs. As a guest beside others
+//! (`tests/system/library.scenario`) it ends with a crash if a test failed.
 
 use crate::chance::{self, Chance, calls};
 use crate::suite::{Outcome, Suite, check, check_eq, soon};
@@ -10,9 +11,10 @@ use hypercall_abi::hypercall::{
     PLATFORM_OP, SCHED_OP, SYSCTL, VCPU_OP, VM_ASSIST, XEN_VERSION,
 };
 use hypercall_abi::ids::{DOMID_IO, DOMID_SELF, DOMID_XEN};
+use hypercall_abi::sched::SHUTDOWN_CRASH;
 use pv_guest_lib::hypercall::{event_channel, raw, version};
 use pv_guest_lib::page::SharedPage;
-use pv_guest_lib::{cpu, event, gic, say, shared_info, smp, time, tree};
+use pv_guest_lib::{cpu, event, gic, power, say, shared_info, smp, time, tree};
 
 /// No memory, no page tables, not even an address.
 const BAD_ADDRESSES: [u64; 5] =
@@ -35,7 +37,12 @@ pub fn main() {
     suite.test("registers of the interrupt controller survive anything", any_register);
     suite.test("changes of memory by chance are answered", memory_by_chance);
     suite.test("the hypervisor is as well as before", alive);
+    let passed = suite.all_passed();
     suite.finish();
+    if !passed {
+        // Its console may be gone by now: a toolstack sees it by this.
+        power::shutdown(SHUTDOWN_CRASH);
+    }
 }
 
 /// Says whether a call would rightly end or stop the guest, or the machine, and so is left out.

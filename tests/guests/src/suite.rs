@@ -68,6 +68,11 @@ impl Suite {
     pub(crate) fn finish(self) {
         say!("{} passed, {} failed", self.passed, self.failed);
     }
+
+    /// Returns whether all tests passed so far.
+    pub(crate) fn all_passed(&self) -> bool {
+        self.failed == 0
+    }
 }
 
 /// Ends a test unless a condition holds.
