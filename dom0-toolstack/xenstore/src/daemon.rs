@@ -4,10 +4,11 @@
 //! the new one says on its standard output that it serves.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::fs::FlockOperation;
@@ -173,7 +174,7 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// Writes the process's number.
+    /// Writes the process's number, as soon as the daemon that did so before has let go of all it had.
     ///
     /// # Errors
     ///
@@ -186,14 +187,59 @@ impl PidFile {
             .truncate(false)
             .open(path)
             .with_context(|| format!("cannot open pid file {}", path.display()))?;
-        if rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let lock = || rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive);
+        if !soon(KILLED_WITHIN, || lock().is_ok()) {
             bail!("already running: pid file {} is locked", path.display());
         }
+        // A killed process gives its files back one by one: this one before the devices that we need.
+        if let (Some(earlier), Some(name)) = (read_number(&file), name_if_alive("self")) {
+            wait_for_end(earlier, &name);
+        }
         file.set_len(0)?;
+        (&file).rewind()?;
         writeln!(&file, "{}", std::process::id())
             .with_context(|| format!("cannot write pid file {}", path.display()))?;
         Ok(Self { path: path.to_owned(), _locked: file })
     }
+}
+
+/// How long a daemon that was just killed may hold the file.
+const KILLED_WITHIN: Duration = Duration::from_millis(500);
+/// How long it may take to end after that.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
+/// Waits until `done`, at most `limit`; says whether it came true.
+fn soon(limit: Duration, done: impl Fn() -> bool) -> bool {
+    let begun = Instant::now();
+    while !done() {
+        if begun.elapsed() >= limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+/// Waits until the process `number` has ended, if it is called `name`: others have nothing of ours.
+fn wait_for_end(number: u32, name: &str) {
+    let number = number.to_string();
+    soon(ENDS_WITHIN, || name_if_alive(&number).as_deref() != Some(name));
+}
+
+/// The number in a pid file, unless it is this process's.
+fn read_number(file: &File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok().filter(|number| *number != std::process::id())
+}
+
+/// What the process `number` is called (`proc_pid_stat(5)`), unless it has come to its end.
+fn name_if_alive(number: &str) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+    let (before, after) = stat.rsplit_once(") ")?;
+    let (_, name) = before.split_once('(')?;
+    let ended = after.starts_with(['Z', 'X']);
+    (!ended).then(|| name.to_owned())
 }
 
 impl Drop for PidFile {
@@ -206,6 +252,7 @@ impl Drop for PidFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Child;
 
     #[test]
     fn a_pid_file_holds_the_number_and_goes_with_the_daemon() {
@@ -217,6 +264,37 @@ mod tests {
         assert_eq!(text, format!("{}\n", std::process::id()));
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_daemon_that_ends_is_waited_for_and_no_other() {
+        let sleep = |time: &str| Command::new("sleep").arg(time).spawn().unwrap();
+        let name = |process: &Child| name_if_alive(&process.id().to_string());
+        let mut earlier = sleep("0.2");
+        wait_for_end(earlier.id(), &name(&earlier).unwrap());
+        assert_eq!(name(&earlier), None, "it ended, and waits for its parent");
+        let mut other = sleep("60");
+        wait_for_end(other.id(), "xenstored");
+        assert!(name(&other).is_some());
+        other.kill().unwrap();
+        assert!(earlier.wait().unwrap().success() && !other.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_file_that_is_given_back_soon_is_waited_for() {
+        let (directory, lock) = (tempfile::tempdir().unwrap(), std::sync::Mutex::new(()));
+        let path = directory.path().join("x.pid");
+        std::fs::write(&path, "4294967295\n").unwrap();
+        let text = File::open(&path).unwrap();
+        assert_eq!(read_number(&text), Some(u32::MAX));
+        let held = lock.lock().unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| soon(Duration::from_secs(60), || lock.try_lock().is_ok()));
+            drop(held);
+            assert!(waiter.join().unwrap());
+        });
+        let _held = lock.lock().unwrap();
+        assert!(!soon(Duration::from_millis(20), || lock.try_lock().is_ok()));
     }
 
     #[test]
