@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use hv_core::addr::MachineAddr;
+use hv_core::addr::{GuestAddr, MachineAddr};
 pub use hv_core::fake::FakeMemory as Memory;
 use hv_core::guest::{Fault, GuestMemory};
 use hv_core::ids::{CpuId, Irq};
@@ -173,6 +173,11 @@ impl GuestSpace {
     /// Creates a memory of `size` zero bytes.
     pub fn new(size: usize) -> Self {
         Self { bytes: Mutex::new(alloc::vec![0; size]), read_only: AtomicBool::new(false) }
+    }
+
+    /// Returns the guest physical address of the guest's `address`: the same number.
+    pub fn translate(&self, address: u64) -> Result<GuestAddr, Fault> {
+        self.span(address, 1).map(|_| GuestAddr::new(address))
     }
 
     /// Returns where the guest's `address` is in memory, if the guest may write there: at the same

@@ -12,7 +12,7 @@ use hv_arch::stage2::{self, Space};
 use hv_arch::uart::SerialPort;
 use hv_arch::watchdog::Watchdog;
 use hv_arch::{power, timer, vcpu};
-use hv_core::addr::MachineAddr;
+use hv_core::addr::{GuestAddr, MachineAddr};
 use hv_core::guest::{Fault, GuestMemory};
 use hv_core::ids::{CpuId, Irq};
 use hv_core::p2m::Stale;
@@ -207,6 +207,11 @@ impl GuestSpace {
     #[inline(always)]
     pub const fn current() -> Self {
         Self(LoadedGuest)
+    }
+
+    /// Returns the guest physical address of the guest's `address`, if its own tables let it write there.
+    pub fn translate(&self, address: u64) -> Result<GuestAddr, Fault> {
+        self.0.translate(address)
     }
 
     /// Returns where the guest's `address` is in memory, if the guest may write there.
