@@ -12,6 +12,7 @@ use crate::compile;
 use crate::process::{cache, dist, root, run, say};
 
 /// The files Dom0 boots from.
+#[derive(Clone)]
 pub(crate) struct Dom0Image {
     pub(crate) disk: PathBuf,
     pub(crate) kernel: PathBuf,

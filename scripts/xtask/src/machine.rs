@@ -235,6 +235,11 @@ impl MachineArgs {
         Ok(())
     }
 
+    /// Says whether what `prepare` makes for one is right for the other.
+    pub(crate) fn boots_from_same(&self, other: &Self) -> bool {
+        (self.hypervisor, self.tools, &self.extra) == (other.hypervisor, other.tools, &other.extra)
+    }
+
     /// Builds what the machine needs.
     pub(crate) fn prepare(self) -> Result<Machine> {
         let dom0 = match self.tools {
@@ -268,13 +273,9 @@ impl MachineArgs {
 }
 
 impl Machine {
-    /// Takes another shape, and makes what it boots from anew if that is something else.
-    pub(crate) fn reshaped(self, args: MachineArgs) -> Result<Self> {
-        if (args.tools, &args.extra) == (self.args.tools, &self.args.extra) {
-            Ok(Self { args, ..self })
-        } else {
-            args.prepare()
-        }
+    /// Returns the machine with another shape, which boots from the same files.
+    pub(crate) fn reshaped(&self, args: MachineArgs) -> Self {
+        Self { args, hypervisor: self.hypervisor.clone(), dom0: self.dom0.clone() }
     }
 }
 
@@ -304,6 +305,15 @@ mod tests {
         assert_eq!(machine.hypervisor_line(), "dom0_mem=768M dom0_max_vcpus=4");
         assert!(machine.set("vcpus=four").is_err());
         assert!(machine.set("colour=red").is_err());
+    }
+
+    #[test]
+    fn machines_of_the_same_tools_and_extras_boot_from_the_same_files() {
+        let usual = MachineArgs::default();
+        assert!(MachineArgs { gic: Gic::V2, cpus: 4, ..usual.clone() }.boots_from_same(&usual));
+        assert!(!MachineArgs { tools: Tools::Debian, ..usual.clone() }.boots_from_same(&usual));
+        let extra = vec![String::from("libvirt")];
+        assert!(!MachineArgs { extra, ..usual.clone() }.boots_from_same(&usual));
     }
 
     #[test]

@@ -16,9 +16,11 @@ mod serial;
 mod size;
 mod system;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use machine::MachineArgs;
@@ -94,6 +96,9 @@ enum Command {
         /// Plays the scenarios that take long as well
         #[arg(long)]
         long: bool,
+        /// Plays so many of the scenarios that need one processor at the same time
+        #[arg(long, default_value_t = NonZero::<usize>::MIN, conflicts_with = "show")]
+        side_by_side: NonZero<usize>,
         /// Names, or parts of names
         names: Vec<String>,
     },
@@ -141,9 +146,10 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { gic, tables } => bench::bench(gic, &tables),
         Command::Size => size::size(),
         Command::Ci { long, names } => ci(&names, long),
-        Command::System { machine, show, long, names } => {
+        Command::System { machine, show, long, side_by_side, names } => {
+            ensure!(system::is_any(&names)?, "no scenario in tests/system has such a name");
             let show = if show { system::Show::Everything } else { system::Show::OnlyResults };
-            system::play(&machine, &names, long, show)?.finish()
+            system::play(&[machine], &names, long, system::How { show, side_by_side })?.finish()
         }
         Command::Demo { machine } => system::demo(&machine),
         Command::Dom0 { machine, limit, commands } => {
@@ -166,13 +172,18 @@ fn ci(names: &[String], long: bool) -> Result<()> {
         count.add(check::check());
         count.add(check::test()?);
     }
-    for gic in [machine::Gic::V3, machine::Gic::V2] {
+    let gics = [machine::Gic::V3, machine::Gic::V2];
+    for gic in gics {
         count.add(guests::play(machine::Hypervisor::Domus, gic, names)?);
     }
-    count.add(system::play(&MachineArgs::default(), names, long, system::Show::OnlyResults)?);
+    let mut machines = Vec::from(gics.map(|gic| MachineArgs { gic, ..MachineArgs::default() }));
     if long {
         let xen = MachineArgs { hypervisor: machine::Hypervisor::Xen, ..MachineArgs::default() };
-        count.add(system::play(&xen, names, long, system::Show::OnlyResults)?);
+        machines.push(xen);
     }
+    // By counted instructions, as those with one processor are, one does not disturb the other.
+    let side_by_side = available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let how = system::How { show: system::Show::OnlyResults, side_by_side };
+    count.add(system::play(&machines, names, long, how)?);
     count.finish()
 }

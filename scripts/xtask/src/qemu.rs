@@ -126,7 +126,8 @@ fn bundle(machine: &Machine) -> Result<PathBuf> {
     let kernel = fs::read(&machine.dom0.kernel)?;
     let initrd = fs::read(&machine.dom0.initrd)?;
     let bundle = boot_bundle::write("", &machine.args.dom0_line(), &kernel, Some(&initrd));
-    let path = dist().join("boot-bundle.cpio");
+    // Another machine may be starting from its own.
+    let path = dist().join(format!("boot-bundle-gic{}.cpio", machine.args.gic));
     fs::write(&path, bundle).with_context(|| path.display().to_string())?;
     Ok(path)
 }

@@ -1,11 +1,16 @@
-//! Plays the scenarios of tests/system, one booted machine each, and counts.
+//! Plays the scenarios of tests/system, one booted machine each, and counts. Decides which may be played side by side.
 
 use anyhow::{Context, Result, bail};
+use std::collections::VecDeque;
 use std::fs;
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::sync::Mutex;
+use std::thread;
 use std::time::Instant;
 
 use crate::dom0::Session;
-use crate::machine::{Board, Gic, Hypervisor, Machine, MachineArgs};
+use crate::machine::{Board, Gic, Hypervisor, Machine, MachineArgs, Root};
 use crate::process::{root, say};
 use crate::raspi4b;
 use crate::scenario::{Player, Scenario};
@@ -15,6 +20,14 @@ use crate::scenario::{Player, Scenario};
 pub(crate) enum Show {
     Everything,
     OnlyResults,
+}
+
+/// How scenarios are played.
+#[derive(Clone, Copy)]
+pub(crate) struct How {
+    pub(crate) show: Show,
+    /// How many of those that need one processor at the same time.
+    pub(crate) side_by_side: NonZero<usize>,
 }
 
 /// Counts of a run of tests.
@@ -56,83 +69,170 @@ impl Count {
     }
 }
 
-/// Plays all scenarios, or those whose names contain one of `names`; the long ones if `long` or named.
-pub(crate) fn play(args: &MachineArgs, names: &[String], long: bool, show: Show) -> Result<Count> {
-    let scenarios = chosen(names, long)?;
-    let mut machine = None;
+/// A scenario and the machine it is played on.
+struct Turn {
+    scenario: Scenario,
+    machine: MachineArgs,
+}
+
+/// Plays all scenarios, or those whose names contain one of `names`, on each of some machines; the long ones if `long` or named.
+pub(crate) fn play(
+    shapes: &[MachineArgs],
+    names: &[String],
+    long: bool,
+    how: How,
+) -> Result<Count> {
+    let mut turns = turns(shapes, names, long)?;
     let mut count = Count::default();
-    for scenario in scenarios {
-        if let Some(why) = scenario.missing_on(args.hypervisor) {
-            println!("skipped {}: {why}", label(&scenario, args));
-            continue;
-        }
-        let raspi4b = scenario.machine(args.clone())?.board == Board::Raspi4b;
-        if let Some(why) = raspi4b.then(raspi4b::missing).flatten() {
-            println!("skipped {}: {why}", label(&scenario, args));
-            continue;
-        }
-        let began = Instant::now();
-        let result = play_one(&mut machine, args, &scenario, show, &mut count);
-        count.note(&format!("{}: {}", label(&scenario, args), scenario.title), began, &result);
+    while let Some(first) = turns.first() {
+        let shape = first.machine.clone();
+        let (these, others) =
+            turns.into_iter().partition(|turn: &Turn| turn.machine.boots_from_same(&shape));
+        turns = others;
+        count.add(play_on_same(shape, these, how));
     }
     Ok(count)
 }
 
-/// How a scenario is called in results: with the hypervisor and the interrupt controller, where those are not the usual ones.
-fn label(scenario: &Scenario, args: &MachineArgs) -> String {
-    let mut label = format!("system {}", scenario.name);
-    if args.hypervisor == Hypervisor::Xen {
-        label.push_str(", Xen");
+/// Finds what is to be played where, without what this QEMU cannot play.
+fn turns(shapes: &[MachineArgs], names: &[String], long: bool) -> Result<Vec<Turn>> {
+    let mut turns = Vec::new();
+    for (index, shape) in shapes.iter().enumerate() {
+        for scenario in chosen(names, long)? {
+            let machine = scenario.machine(shape.clone())?;
+            let turn = Turn { scenario, machine };
+            if let Some(why) = turn.scenario.missing_on(shape.hypervisor) {
+                println!("skipped {}: {why}", turn.label());
+                continue;
+            }
+            if turn.machine.board == Board::Raspi4b {
+                // It is the same board whatever is asked for.
+                if index > 0 {
+                    continue;
+                }
+                if let Some(why) = raspi4b::missing() {
+                    println!("skipped {}: {why}", turn.label());
+                    continue;
+                }
+            }
+            turns.push(turn);
+        }
     }
-    if args.gic != Gic::V3 {
-        label.push_str(&format!(", GICv{}", args.gic));
-    }
-    label
+    Ok(turns)
 }
 
-/// Gives the machine the shape one scenario wants of `args`, boots it, plays, powers off.
-///
-/// The scenario's items are counted one by one; its own result is of what is around them.
-fn play_one(
-    machine: &mut Option<Machine>,
-    args: &MachineArgs,
-    scenario: &Scenario,
-    show: Show,
-    count: &mut Count,
-) -> Result<()> {
-    let wanted = scenario.machine(args.clone())?;
-    let machine = match machine.take() {
-        Some(other) => machine.insert(other.reshaped(wanted)?),
-        None => machine.insert(wanted.prepare()?),
-    };
-    let transcript = label(scenario, args).replace(", ", "-").replace(' ', "-");
-    let mut session = Session::boot(machine, &transcript)?;
-    let mut player = Player::new(&mut session, args.hypervisor, show == Show::Everything);
-    player.play(scenario)?;
-    for item in scenario.items() {
-        if let Some(why) = item.missing_on(args.hypervisor) {
-            println!("skipped {}: {}: {why}", label(scenario, args), item.name);
-            continue;
+/// Plays turns whose machines boot from the same files: those with one processor side by side, then the others.
+fn play_on_same(shape: MachineArgs, turns: Vec<Turn>, how: How) -> Count {
+    let began = Instant::now();
+    let mut count = Count::default();
+    let machine = match shape.prepare() {
+        Ok(machine) => machine,
+        Err(error) => {
+            let why = format!("{error:#}");
+            for turn in turns {
+                count.note(&turn.title(), began, &Err(anyhow::Error::msg(why.clone())));
+            }
+            return count;
         }
+    };
+    let (small, large): (VecDeque<Turn>, VecDeque<Turn>) =
+        turns.into_iter().partition(Turn::is_small);
+    let small = Mutex::new(small);
+    thread::scope(|scope| {
+        let player = || {
+            let mut count = Count::default();
+            let next = || small.lock().ok().and_then(|mut turns| turns.pop_front());
+            while let Some(turn) = next() {
+                count.add(turn.play(&machine, how.show));
+            }
+            count
+        };
+        let players: Vec<_> = (0..how.side_by_side.get()).map(|_| scope.spawn(player)).collect();
+        for player in players {
+            match player.join() {
+                Ok(played) => count.add(played),
+                Err(panic) => resume_unwind(panic),
+            }
+        }
+    });
+    for turn in large {
+        count.add(turn.play(&machine, how.show));
+    }
+    count
+}
+
+impl Turn {
+    /// Returns the scenario's name in results: with the hypervisor and the interrupt controller, where those are not the usual ones.
+    fn label(&self) -> String {
+        let mut label = format!("system {}", self.scenario.name);
+        if self.machine.hypervisor == Hypervisor::Xen {
+            label.push_str(", Xen");
+        }
+        if self.machine.gic != Gic::V3 {
+            label.push_str(&format!(", GICv{}", self.machine.gic));
+        }
+        label
+    }
+
+    fn title(&self) -> String {
+        format!("{}: {}", self.label(), self.scenario.title)
+    }
+
+    /// Says whether it can be played beside others: it needs one processor of the host, and makes no files.
+    fn is_small(&self) -> bool {
+        self.machine.cpus == 1 && self.machine.root == Root::Small
+    }
+
+    /// Plays it and prints the result.
+    fn play(&self, machine: &Machine, show: Show) -> Count {
         let began = Instant::now();
-        let result = player.play_item(scenario, item)?;
-        count.note(&format!("{}: {}", label(scenario, args), item.name), began, &result);
+        let mut count = Count::default();
+        let result = self.play_items(machine, show, &mut count);
+        count.note(&self.title(), began, &result);
+        count
     }
-    if show == Show::Everything {
-        say("powering off");
+
+    /// Gives the machine the shape it wants, boots it, plays, powers off.
+    ///
+    /// The scenario's items are counted one by one; its own result is of what is around them.
+    fn play_items(&self, machine: &Machine, show: Show, count: &mut Count) -> Result<()> {
+        let machine = machine.reshaped(self.machine.clone());
+        let transcript = self.label().replace(", ", "-").replace(' ', "-");
+        let mut session = Session::boot(&machine, &transcript)?;
+        let hypervisor = self.machine.hypervisor;
+        let mut player = Player::new(&mut session, hypervisor, show == Show::Everything);
+        player.play(&self.scenario)?;
+        for item in self.scenario.items() {
+            if let Some(why) = item.missing_on(hypervisor) {
+                println!("skipped {}: {}: {why}", self.label(), item.name);
+                continue;
+            }
+            let began = Instant::now();
+            let result = player.play_item(&self.scenario, item)?;
+            count.note(&format!("{}: {}", self.label(), item.name), began, &result);
+        }
+        if show == Show::Everything {
+            say("powering off");
+        }
+        session.power_off()
     }
-    session.power_off()
 }
 
 /// Plays the demonstration, showing everything.
 pub(crate) fn demo(args: &MachineArgs) -> Result<()> {
     let scenario = Scenario::read(&root().join("tests/system/demo.scenario"))?;
-    let mut count = Count::default();
-    play_one(&mut None, args, &scenario, Show::Everything, &mut count)?;
+    let machine = scenario.machine(args.clone())?;
+    let prepared = machine.clone().prepare()?;
+    Turn { scenario, machine }.play_items(&prepared, Show::Everything, &mut Count::default())?;
     println!(
         "demo: the guest was created, listed, pinged, read from, shut down; the machine is off"
     );
     Ok(())
+}
+
+/// Says whether a scenario's name contains one of `names`, or there are none of those.
+pub(crate) fn is_any(names: &[String]) -> Result<bool> {
+    Ok(!chosen(names, false)?.is_empty())
 }
 
 fn chosen(names: &[String], long: bool) -> Result<Vec<Scenario>> {
@@ -154,15 +254,22 @@ fn chosen(names: &[String], long: bool) -> Result<Vec<Scenario>> {
             scenarios.push(scenario);
         }
     }
-    if scenarios.is_empty() {
-        bail!("no scenario in {} has such a name", directory.display());
-    }
     Ok(scenarios)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_scenario_is_played_on_each_interrupt_controller_and_the_board_once() {
+        let gic = |gic| MachineArgs { gic, ..MachineArgs::default() };
+        let played = turns(&[gic(Gic::V3), gic(Gic::V2)], &[], true).unwrap();
+        let labels: Vec<String> = played.iter().map(Turn::label).collect();
+        assert!(labels.contains(&String::from("system demo")));
+        assert!(labels.contains(&String::from("system demo, GICv2")));
+        assert!(!labels.contains(&String::from("system raspi4b, GICv2")));
+    }
 
     #[test]
     fn every_scenario_of_the_tree_can_be_read() {
