@@ -68,7 +68,7 @@ fn receive(count: u32) -> (Receive, ToFront, Memory) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 48 }))]
 
     #[test]
     fn frames_that_are_sent_arrive_whole_and_in_order(
@@ -109,6 +109,7 @@ proptest! {
 
     /// Whatever stands in the ring's page: an error or a frame, and no more frames than there are slots.
     #[test]
+    #[cfg_attr(miri, ignore = "making so many bytes takes minutes; tests/fuzz.rs has cheaper ones")]
     fn a_front_end_survives_any_bytes(noise in proptest::collection::vec(any::<u8>(), 4096)) {
         let mut memory = Memory::default();
         let (tx, rx) = (SharedPages::allocate(1), SharedPages::allocate(1));
@@ -132,6 +133,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "making so many bytes takes minutes; tests/fuzz.rs has cheaper ones")]
     fn a_back_end_survives_any_bytes(noise in proptest::collection::vec(any::<u8>(), 4096), count in 0u32..300) {
         let mut memory = Memory::default();
         memory.buffers(0, 256);

@@ -345,6 +345,7 @@ mod tests {
     proptest! {
         /// A store that writes anything and moves its indices anywhere gets errors, at worst.
         #[test]
+        #[cfg_attr(miri, ignore = "making so many bytes takes minutes; tests/fuzz.rs has cheaper ones")]
         fn no_bytes_from_the_store_are_believed(
             bytes in proptest::collection::vec(any::<u8>(), 0..3000),
             moves in proptest::collection::vec((0usize..4, any::<u32>()), 0..6),

@@ -8,6 +8,7 @@ mod dom0;
 mod guests;
 mod image;
 mod machine;
+mod miri;
 mod process;
 mod qemu;
 mod raspi4b;
@@ -56,6 +57,8 @@ enum Command {
     Check,
     /// Tests on this machine
     Test,
+    /// The guest library's tests under miri (installs a nightly compiler where there is none)
+    Miri,
     /// Bare-metal tests in QEMU, or those whose names contain a NAME
     Guests {
         /// The hypervisor below them
@@ -140,6 +143,7 @@ fn run(command: Command) -> Result<()> {
         Command::Gdb { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::Waits),
         Command::Check => check::check().finish(),
         Command::Test => check::test()?.finish(),
+        Command::Miri => miri::miri(),
         Command::Guests { hypervisor, gic, names } => {
             guests::play(hypervisor, gic, &names)?.finish()
         }
