@@ -2,6 +2,7 @@
 
 mod operations;
 mod store;
+mod throughput;
 mod tools;
 
 use anyhow::{Context, Result};
@@ -43,6 +44,8 @@ pub(crate) enum Table {
     System,
     /// Single operations, by a kernel in Dom0's place.
     Operations,
+    /// Data carried between guests and Dom0, by Linux's front ends and by the library's.
+    Throughput,
     /// Our xl beside Debian's on the same hypervisor.
     Tools,
     /// Our xenstored and Debian's, under the same load.
@@ -57,6 +60,9 @@ pub(crate) fn bench(gic: Gic, tables: &[Table]) -> Result<()> {
     }
     if wanted(Table::System) {
         system(gic)?;
+    }
+    if wanted(Table::Throughput) {
+        throughput::bench(gic)?;
     }
     if wanted(Table::Tools) {
         tools::bench()?;
@@ -85,9 +91,13 @@ fn head() {
 }
 
 fn row(what: &str, ours: u64, xen: u64) {
-    // Whole thousandths, so that no number is rounded twice.
+    println!("{what:<46} {ours:>14} {xen:>14} {:>7}", ratio(ours, xen));
+}
+
+/// Writes a ratio with three decimals: whole thousandths, so that no number is rounded twice.
+fn ratio(ours: u64, xen: u64) -> String {
     let thousandths = ours.saturating_mul(1000).checked_div(xen).unwrap_or_default();
-    println!("{what:<46} {ours:>14} {xen:>14} {:>3}.{:03}", thousandths / 1000, thousandths % 1000);
+    format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
 }
 
 fn measure(gic: Gic, hypervisor: Hypervisor, tools: Tools, kernel: &Path) -> Result<Measured> {
