@@ -1,7 +1,9 @@
 //! A whole Debian installation as Dom0, with systemd and dpkg: our Debian packages, and the installation that they make a host.
 
 use anyhow::{Context, Result, bail};
+use std::collections::hash_map::DefaultHasher;
 use std::fs;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -64,28 +66,40 @@ pub(crate) fn base() -> Result<PathBuf> {
 pub(crate) fn host() -> Result<Host> {
     let base = base()?;
     let packages = packages()?;
-    say("installing them in a Debian installation, in a virtual machine");
     let disk = dist().join("debian.ext4");
+    let hypervisor = dist().join("debian-domus.img");
+    let bundle = dist().join("debian-domus-boot.cpio");
+    let made_of = Ingredients::of(&base, &packages, &["host"])?;
+    if made_of.made(&disk) && hypervisor.exists() && bundle.exists() {
+        return Ok(Host { disk, hypervisor, bundle });
+    }
+    say("installing them in a Debian installation, in a virtual machine");
     let new = dist().join(format!("debian.ext4.{}", std::process::id()));
     let original = base.join("debian.ext4");
     run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(original).arg(&new))?;
     set_up(&base, &new, &packages, "qemu-virt")?;
-    let hypervisor = dist().join("debian-domus.img");
-    let bundle = dist().join("debian-domus-boot.cpio");
     take(&new, "/boot/domus/domus.img", &hypervisor)?;
     take(&new, "/boot/domus/domus-boot.cpio", &bundle)?;
     fs::rename(&new, &disk)?;
+    made_of.note(&disk)?;
     Ok(Host { disk, hypervisor, bundle })
 }
 
-/// Makes an SD card image for a Raspberry Pi 4.
+/// Makes an SD card image for a Raspberry Pi 4, unless one of the same ingredients is there.
 pub(crate) fn sd_card() -> Result<()> {
     let base = base()?;
     let packages = packages()?;
+    let image = dist().join(SD_CARD);
+    let made_of = Ingredients::of(&base, &packages, &["host", "raspberry-pi-4"])?;
+    if made_of.made(&image) {
+        say(&format!("target/dist/{SD_CARD} is up to date"));
+        return Ok(());
+    }
     say("making the SD card");
     let mut make = Command::new(root().join("scripts/raspberry-pi-4/make"));
-    make.arg(base).arg(dist().join(SD_CARD)).args(packages);
-    run(make.env("PATH", path_with_sbin()))
+    make.arg(base).arg(&image).args(packages);
+    run(make.env("PATH", path_with_sbin()))?;
+    made_of.note(&image)
 }
 
 /// Makes the SD card and puts a copy of it into a larger disk, as writing it to a card would.
@@ -118,6 +132,41 @@ pub(crate) fn set_up(base: &Path, disk: &Path, packages: &[PathBuf], board: &str
         .args(packages))
 }
 
+/// What a disk is made of, summed up: a Debian installation, our packages, and the scripts that put them together.
+struct Ingredients {
+    sum: String,
+}
+
+impl Ingredients {
+    /// Sums up; `scripts` are directories in `scripts/`.
+    fn of(base: &Path, packages: &[PathBuf], scripts: &[&str]) -> Result<Self> {
+        let mut hasher = DefaultHasher::new();
+        base.hash(&mut hasher);
+        for package in packages {
+            fs::read(package)?.hash(&mut hasher);
+        }
+        for directory in scripts {
+            recipe_hash(&root().join("scripts").join(directory), &[])?.hash(&mut hasher);
+        }
+        Ok(Self { sum: format!("{:016x}", hasher.finish()) })
+    }
+
+    /// Says whether a disk that is there was made of these.
+    fn made(&self, disk: &Path) -> bool {
+        disk.exists() && fs::read_to_string(Self::beside(disk)).is_ok_and(|sum| sum == self.sum)
+    }
+
+    /// Notes beside a disk that it was made of these.
+    fn note(&self, disk: &Path) -> Result<()> {
+        let path = Self::beside(disk);
+        fs::write(&path, &self.sum).with_context(|| path.display().to_string())
+    }
+
+    fn beside(disk: &Path) -> PathBuf {
+        disk.with_added_extension("made-of")
+    }
+}
+
 /// Copies a file out of an ext4 image.
 fn take(disk: &Path, from: &str, to: &Path) -> Result<()> {
     let _ = fs::remove_file(to);
@@ -137,4 +186,23 @@ fn date_of_sources() -> Option<String> {
     let mut git = Command::new("git");
     git.current_dir(root()).args(["log", "-1", "--format=%ct"]);
     output(&mut git).ok().map(|date| date.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_made_anew_when_a_package_in_it_is_another() {
+        let here = tempfile::tempdir().unwrap();
+        let (disk, package) = (here.path().join("disk.img"), here.path().join("a.deb"));
+        fs::write(&package, "one").unwrap();
+        let sum = || Ingredients::of(here.path(), std::slice::from_ref(&package), &["host"]);
+        sum().unwrap().note(&disk).unwrap();
+        assert!(!sum().unwrap().made(&disk), "there is no disk");
+        fs::write(&disk, "").unwrap();
+        assert!(sum().unwrap().made(&disk));
+        fs::write(&package, "two").unwrap();
+        assert!(!sum().unwrap().made(&disk));
+    }
 }
