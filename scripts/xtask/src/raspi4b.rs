@@ -13,22 +13,28 @@ use crate::debian;
 use crate::machine::MachineArgs;
 use crate::process::dist;
 
-/// Devices that Debian's kernel drives and that this model has not: without it the kernel crashes.
-const MISSING: [&str; 13] = [
-    "interrupt-controller@7ef00100",
-    "serial@7e201400",
-    "serial@7e201600",
-    "serial@7e201800",
-    "serial@7e201a00",
-    "aux@7e215000",
-    "serial@7e215040",
-    "clock@7ef00000",
-    "watchdog@7e100000",
-    "i2c@7ef04500",
-    "i2c@7ef09500",
-    "hdmi@7ef00700",
-    "hdmi@7ef05700",
+/// Devices that Debian's kernel drives and that this model has not. Most crash the kernel; the video processor and the screen only make udev load
+/// dozens of modules in vain, which takes longer than systemd waits for a device.
+const MISSING: [&str; 16] = [
+    "/gpu",
+    "/scb/gpu@7ec00000",
+    "/soc/mailbox@7e00b840",
+    "/soc/interrupt-controller@7ef00100",
+    "/soc/serial@7e201400",
+    "/soc/serial@7e201600",
+    "/soc/serial@7e201800",
+    "/soc/serial@7e201a00",
+    "/soc/aux@7e215000",
+    "/soc/serial@7e215040",
+    "/soc/clock@7ef00000",
+    "/soc/watchdog@7e100000",
+    "/soc/i2c@7ef04500",
+    "/soc/i2c@7ef09500",
+    "/soc/hdmi@7ef00700",
+    "/soc/hdmi@7ef05700",
 ];
+/// Where this model has the card: at the controller that the board has its radio at.
+const CARD_SLOT: &str = "/soc/mmc@7e300000";
 /// MiB below the first GiB's end.
 const LOW_MEMORY: u32 = 1024;
 /// The board's device tree, as Debian's kernel package has it.
@@ -75,10 +81,15 @@ fn edited(tree: &Path, memory: u32) -> Result<PathBuf> {
     let checked = Fdt::new(&blob).ok().context("the card's device tree is broken")?;
     let mut tree = DeviceTree::from_fdt(&checked);
     for name in MISSING {
-        let node = tree.find_node_mut(&format!("/soc/{name}"));
+        let node = tree.find_node_mut(name);
         let node = node.with_context(|| format!("the card's device tree has no {name}"))?;
         node.add_property(DeviceTreeProperty::new_unchecked("status", "disabled"));
     }
+    let slot = tree.find_node_mut(CARD_SLOT);
+    let slot = slot.with_context(|| format!("the card's device tree has no {CARD_SLOT}"))?;
+    // The radio's power is switched by the firmware, which this model has not.
+    slot.remove_property("mmc-pwrseq");
+    slot.remove_child("wifi@1");
     let chosen = tree.find_node_mut("/chosen").context("the card's device tree has no /chosen")?;
     ensure!(chosen.property("stdout-path").is_some(), "the card's device tree has no console");
     chosen.add_property(DeviceTreeProperty::new_unchecked("stdout-path", "serial0:115200n8"));
