@@ -31,6 +31,9 @@ const BACK: [(&str, &str); 6] = [
     ("hotplug-status", "connected"),
 ];
 
+/// Whose the nodes are: a simulated guest's cannot be its own, since Xen's xenstored refuses an owner that is no domain.
+const OWNER: Permission = Permission::new(0, Access::NONE);
+
 /// Works a xenstored as a host with many guests does.
 #[derive(Debug, Parser)]
 #[command(name = "xenstore-load", version)]
@@ -153,13 +156,12 @@ fn front(guest: u16, kind: &str) -> String {
 }
 
 fn create(tool: &Client, guest: u16) -> Result<(), Error> {
-    let (own, read) = (Permission::new(guest, Access::NONE), Permission::new(guest, Access::READ));
-    let dom0 = Permission::new(0, Access::NONE);
+    let (own, read) = (Permission::new(guest, Access::BOTH), Permission::new(guest, Access::READ));
     tool.transaction(|transaction| {
         let home = format!("/local/domain/{guest}");
         let write = |name: &str, value: &str| transaction.write(&format!("{home}/{name}"), value);
         transaction.mkdir(&home)?;
-        transaction.set_perms(&home, &[dom0, read])?;
+        transaction.set_perms(&home, &[OWNER, read])?;
         write("name", &format!("guest-{guest}"))?;
         write("domid", &guest.to_string())?;
         for (name, value) in [("target", "262144"), ("static-max", "262144"), ("videoram", "0")] {
@@ -167,7 +169,7 @@ fn create(tool: &Client, guest: u16) -> Result<(), Error> {
         }
         for name in ["control/shutdown", "data", "attr", "error"] {
             write(name, "")?;
-            transaction.set_perms(&format!("{home}/{name}"), &[own])?;
+            transaction.set_perms(&format!("{home}/{name}"), &[OWNER, own])?;
         }
         for (name, value) in [("ring-ref", "233472"), ("port", "2"), ("limit", "1048576")] {
             write(&format!("console/{name}"), value)?;
@@ -182,15 +184,15 @@ fn create(tool: &Client, guest: u16) -> Result<(), Error> {
 
 fn device(transaction: &Transaction<'_>, guest: u16, kind: &str) -> Result<(), Error> {
     let (back, front) = (back(guest, kind), front(guest, kind));
-    let end = |path: &str, owner: u16, other: u16, other_path: &str, label: &str| {
-        let list = [Permission::new(owner, Access::NONE), Permission::new(other, Access::READ)];
+    let end = |path: &str, own: Access, other: u16, other_path: &str, label: &str| {
+        let list = [OWNER, Permission::new(guest, own)];
         transaction.mkdir(path)?;
         transaction.set_perms(path, &list)?;
         transaction.write(&format!("{path}/{label}"), other_path)?;
         transaction.write(&format!("{path}/{label}-id"), &other.to_string())
     };
-    end(&front, guest, 0, &back, "backend")?;
-    end(&back, 0, guest, &front, "frontend")?;
+    end(&front, Access::BOTH, 0, &back, "backend")?;
+    end(&back, Access::READ, guest, &front, "frontend")?;
     for (nodes, path) in [(&FRONT[..], &front), (&BACK[..], &back)] {
         for (name, value) in nodes {
             transaction.write(&format!("{path}/{name}"), value)?;
