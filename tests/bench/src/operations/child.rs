@@ -6,8 +6,8 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 use hypercall_abi::arch_arm::{
-    GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICR0_BASE, GUEST_RAM0_BASE, PSR_GUEST64_INIT,
-    SCTLR_GUEST_INIT, VGCF_ONLINE, VcpuGuestContext,
+    GUEST_GICC_BASE, GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICR0_BASE, GUEST_RAM0_BASE,
+    PSR_GUEST64_INIT, SCTLR_GUEST_INIT, VGCF_ONLINE, VcpuGuestContext,
 };
 use hypercall_abi::domctl::{
     AddressSize, CreateDomain, Domctl, MaxMem, MaxVcpus, PagingMempool, VcpuContext,
@@ -25,7 +25,9 @@ use zerocopy::{Immutable, IntoBytes};
 
 global_asm!(
     include_str!("child.S"),
+    // A GICv2's is at the same address.
     DISTRIBUTOR = const GUEST_GICV3_GICD_BASE,
+    CPU_INTERFACE = const GUEST_GICC_BASE,
     PRIVATE_FRAME = const GUEST_GICV3_GICR0_BASE + 0x1_0000,
     UPCALL_PENDING = const offset_of!(VcpuInfo, evtchn_upcall_pending),
     SELECTOR = const offset_of!(VcpuInfo, evtchn_pending_sel),
@@ -152,6 +154,8 @@ fn fill(id: u16, port: u32) -> Result<(), Failure> {
     }
     let mailbox = open(id, 1)?;
     mailbox.word64(0x40).store(FAULTS, Ordering::SeqCst);
+    // A domain gets what its host has.
+    mailbox.word64(0x48).store(u64::from(gic::version()), Ordering::SeqCst);
     let requests = open(id, 2)?;
     let page = GUEST_RAM0_BASE + 0x2000;
     let shared = AddToPhysmap {
