@@ -61,7 +61,7 @@ fn events_that_nobody_takes_are_bounded_for_a_domain_and_end_a_program() {
         store.drain(id);
     }
     assert_eq!(store.reply(id, Kind::Watch, "/local|another|"), Err(Failure::E2BIG));
-    let (tool, name) = (store.tool, "n".repeat(1000));
+    let (tool, name) = (store.tool, "n".repeat(2900));
     for index in 0..200_000 {
         let path = format!("/local/{name}-{index}\0");
         for kind in [Kind::Write, Kind::Rm] {
