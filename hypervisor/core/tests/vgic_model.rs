@@ -597,3 +597,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_end_of_an_interrupt_ends_what_another_vcpu_made_active_again_meanwhile() {
+    for version in [Version::V2, Version::V3] {
+        let mut bench = Bench::new(version, PLENTY);
+        let active = |writer, on| Step::Active { writer, owner: 0, which: 3, on };
+        bench.step(Step::Inject { vcpu: 0, which: 3 });
+        bench.step(Step::Take { vcpu: 0 });
+        bench.step(active(0, false));
+        bench.step(active(1, true));
+        bench.step(Step::End { vcpu: 0 });
+        bench.step(Step::Read { reader: 0, owner: 0, active: true });
+    }
+}

@@ -302,6 +302,11 @@ impl Vgic {
         let withdrawn = self.withdraw(owner, bank, value);
         let mut work = self.finish(owner, bank, newly, HardwareWork::NOTHING);
         work.kick = work.kick.and(withdrawn);
+        // It has nothing to take, but an end that it is about to make belongs to what is active now.
+        if let Some(state) = self.bank_mut(owner, bank) {
+            let holders = bits(newly).map(|index| Kick::Vcpu(state.holder(index)));
+            work.kick = holders.fold(work.kick, Kick::and);
+        }
         work
     }
 
