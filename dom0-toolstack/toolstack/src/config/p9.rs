@@ -1,6 +1,6 @@
 //! A shared folder's specification of xl.cfg(5), `p9=`: text → [`P9`].
 
-use super::reader::Bad;
+use super::reader::{Bad, parts};
 
 /// The tag where none is given.
 const TAG: &str = "Xen";
@@ -39,12 +39,7 @@ impl P9 {
             auto_delete: false,
         };
         let (mut served, mut secured) = (false, false);
-        let mut position = 0;
-        for part in text.split(',') {
-            let start = position + part.len() - part.trim_start().len();
-            position += part.len() + 1;
-            let part = part.trim();
-            let span = start..start + part.len();
+        for (part, span) in parts(text) {
             let bad = |what: String, expected: &str| Bad::new(what, expected, span.clone());
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             let (key, value) = (key.trim_end(), value.trim_start());

@@ -28,6 +28,17 @@ impl Bad {
     }
 }
 
+/// The parts of a specification between its commas, without the spaces around them, each with its bytes.
+pub(super) fn parts(text: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
+    let mut position = 0;
+    text.split(',').map(move |part| {
+        let start = position + part.len() - part.trim_start().len();
+        position += part.len() + 1;
+        let part = part.trim();
+        (part, start..start + part.len())
+    })
+}
+
 /// Reads typed values; what is wrong is noted, so that one run reports everything.
 #[derive(Debug)]
 pub struct Reader<'a> {

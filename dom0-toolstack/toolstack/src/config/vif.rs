@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::reader::Bad;
+use super::reader::{Bad, parts};
 
 /// One virtual network interface.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -48,12 +48,7 @@ impl Vif {
     /// Parses a specification; an error tells the bytes that are wrong.
     pub fn parse(text: &str) -> Result<Self, Bad> {
         let mut vif = Self::default();
-        let mut position = 0;
-        for part in text.split(',') {
-            let start = position + part.len() - part.trim_start().len();
-            position += part.len() + 1;
-            let part = part.trim();
-            let span = start..start + part.len();
+        for (part, span) in parts(text) {
             let bad = |what: String, expected: &str| Bad::new(what, expected, span.clone());
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             let value = value.trim();
