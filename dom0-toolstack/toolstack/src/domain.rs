@@ -198,6 +198,17 @@ pub enum End {
     Destroyed,
 }
 
+/// How `domain` has ended, if it has; one of that number with another UUID is not it.
+pub fn end(xen: &impl Domctl, domain: DomId, uuid: Uuid) -> Result<Option<End>> {
+    match xen.domain_info(domain) {
+        Ok(info) if info.dying || Uuid::from_bytes(info.handle) != uuid => Ok(Some(End::Destroyed)),
+        Ok(info) if info.shutdown.is_some() => Ok(Some(End::ShutDown(info))),
+        Ok(_) => Ok(None),
+        Err(error) if error.is(Errno::SRCH) => Ok(Some(End::Destroyed)),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Waits until `domain` shuts down or goes away.
 pub fn wait_for_end(
     xen: &(impl Domctl + Sysctl),
@@ -208,17 +219,8 @@ pub fn wait_for_end(
     /// Should an event be missed, this is how late we notice.
     const LONGEST: Duration = Duration::from_secs(600);
     loop {
-        let end =
-            store::wait_for(store, "@releaseDomain", LONGEST, || match xen.domain_info(domain) {
-                Ok(info) if info.dying || Uuid::from_bytes(info.handle) != uuid => {
-                    Ok(Some(End::Destroyed))
-                }
-                Ok(info) if info.shutdown.is_some() => Ok(Some(End::ShutDown(info))),
-                Ok(_) => Ok(None),
-                Err(error) if error.is(Errno::SRCH) => Ok(Some(End::Destroyed)),
-                Err(error) => Err(error.into()),
-            })?;
-        if let Some(end) = end {
+        let ended = store::wait_for(store, "@releaseDomain", LONGEST, || end(xen, domain, uuid))?;
+        if let Some(end) = ended {
             return Ok(end);
         }
     }

@@ -14,8 +14,8 @@ use toolstack::config::{Config, Error};
 use toolstack::domain::{self, End};
 use toolstack::userdata::Item;
 use uuid::Uuid;
-use xen_sys::domctl::{Domctl, ShutdownReason};
-use xen_sys::{DomId, Errno};
+use xen_sys::DomId;
+use xen_sys::domctl::ShutdownReason;
 
 use crate::context::Context;
 use crate::outcome::{FAILURE, Failure, Outcome};
@@ -93,7 +93,8 @@ pub fn run(context: &Context, domain: DomId, uuid: Uuid) -> Outcome {
 /// destroyed, or after, and destroys the one made anew.
 fn settle(context: &Context, built: Built, reason: ShutdownReason) -> Outcome<Option<Built>> {
     let _alone = context.lock()?;
-    if !is_still_there(context, built)? {
+    // Somebody may have destroyed it since it was seen to shut down.
+    if domain::end(context.xen()?, built.domain, built.uuid)? == Some(End::Destroyed) {
         say(&format!("Domain {} has been destroyed.", built.domain));
         return Ok(None);
     }
@@ -146,15 +147,6 @@ fn settle(context: &Context, built: Built, reason: ShutdownReason) -> Outcome<Op
     })?;
     build::finish(&context.files, next)?;
     Ok(Some(next))
-}
-
-/// Says whether nobody destroyed the domain since it was seen to shut down.
-fn is_still_there(context: &Context, built: Built) -> Outcome<bool> {
-    match context.xen()?.domain_info(built.domain) {
-        Ok(info) => Ok(!info.dying && domain::uuid(&info) == built.uuid),
-        Err(error) if error.is(Errno::SRCH) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn core_dump(action: Action) {
