@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::fs::{File, create_dir_all};
+use std::io;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -22,6 +23,12 @@ const LOCK_DIRECTORY: &str = "/run/lock";
 /// How long [`Context::lock_or_go_on`] waits before it says so, and then.
 const UNTOLD_WAIT: Duration = Duration::from_secs(3);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+fn open_lock() -> io::Result<File> {
+    let open = || File::create(LOCK);
+    // A fresh /run has no directory for locks.
+    open().or_else(|_| create_dir_all(LOCK_DIRECTORY).and_then(|()| open()))
+}
 
 /// What every command works with.
 #[derive(Debug, Default)]
@@ -58,14 +65,10 @@ impl Context {
     /// Keeps other commands from making, renaming or destroying domains, until dropped; takes back what killed ones
     /// left.
     pub fn lock(&self) -> Outcome<File> {
-        let failed = |error: std::io::Error| {
+        let failed = |error: io::Error| {
             Failure::Failed(FAILURE, format!("xl: cannot lock {LOCK}: {}", plain(&error)))
         };
-        let open = || File::create(LOCK);
-        // A fresh /run has no directory for locks.
-        let file = open()
-            .or_else(|_| create_dir_all(LOCK_DIRECTORY).and_then(|()| open()))
-            .map_err(failed)?;
+        let file = open_lock().map_err(failed)?;
         file.lock().map_err(failed)?;
         if !self.dry_run {
             unfinished::recover(self.xen()?, self.store()?, &self.files)?;
@@ -76,7 +79,7 @@ impl Context {
     /// Like [`Context::lock`], for what must be possible in the end whatever another command waits for:
     /// goes on without after half a minute.
     pub fn lock_or_go_on(&self) -> Option<File> {
-        let file = File::create(LOCK).ok()?;
+        let file = open_lock().ok()?;
         let (sender, locked) = mpsc::channel();
         // Only who waits in the kernel gets a lock that others take again as soon as they gave it back.
         thread::spawn(move || {
@@ -103,7 +106,7 @@ impl Context {
         if self.dry_run || self.files.unfinished().found().is_empty() {
             return;
         }
-        let Ok(lock) = File::create(LOCK) else { return };
+        let Ok(lock) = open_lock() else { return };
         if lock.try_lock().is_err() {
             return;
         }
