@@ -1,7 +1,7 @@
 // Entering and leaving a guest; its floating-point registers.
 
 // Enters the guest whose frame is at x0; returns when an exception brings it back.
-//   in:   x0 = Frame (16-byte aligned)
+//   in:   x0 = Frame (16-byte aligned); ELR_EL2 and SPSR_EL2 = where the guest goes on
 //   out:  x0 = REASON_*, x1 = ESR_EL2
 //   keeps x19, x29, sp; clobbers every other general register and the flags.
 // While the guest runs SP_EL2 is the frame, so that the vectors need no register to find it.
@@ -14,10 +14,6 @@ guest_enter:
     mov     x9, sp
     str     x9, [x0, #{HYPERVISOR_SP}]
     mov     sp, x0
-    ldp     x30, x1, [sp, #{PC} - 8]
-    ldr     x2, [sp, #{SPSR}]
-    msr     elr_el2, x1
-    msr     spsr_el2, x2
     ldp     x28, x29, [sp, #8 * 28]
     ldp     x26, x27, [sp, #8 * 26]
     ldp     x24, x25, [sp, #8 * 24]
@@ -33,17 +29,14 @@ guest_enter:
     ldp     x4, x5, [sp, #8 * 4]
     ldp     x2, x3, [sp, #8 * 2]
     ldp     x0, x1, [sp]
+    ldr     x30, [sp, #8 * 30]
     eret
     dsb     nsh                         // nothing is speculated past the return
     isb
 
-// The second half of an exit: the vector has stored x0 to x29, set x0 to the reason.
+// The second half of an exit: the vector has stored x0 to x30, set x0 to the reason.
 //   in:   sp = Frame
 .macro guest_leave
-    mrs     x2, elr_el2
-    mrs     x3, spsr_el2
-    stp     x30, x2, [sp, #{PC} - 8]
-    str     x3, [sp, #{SPSR}]
     mrs     x1, esr_el2
     ldr     x9, [sp, #{HYPERVISOR_SP}]
     mov     sp, x9
@@ -68,6 +61,7 @@ guest_enter:
     stp     x24, x25, [sp, #8 * 24]
     stp     x26, x27, [sp, #8 * 26]
     stp     x28, x29, [sp, #8 * 28]
+    str     x30, [sp, #8 * 30]
 .endm
 
 // The vectors. Only the third group, a lower level in AArch64, is ever survived: the hypervisor masks

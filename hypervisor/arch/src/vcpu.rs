@@ -4,13 +4,16 @@
 //! general registers only; the rest of the guest's state is in the machine from
 //! [`VcpuContext::load`] to [`VcpuContext::save`], which happen when another virtual processor is put
 //! on the processor. Accessors work in both states.
+//!
+//! That holds for the guest's program counter and processor state too: the hypervisor survives no exception
+//! of its own, so `ELR_EL2` and `SPSR_EL2` are the guest's while it is loaded, and no entry or exit moves them.
 
 use crate::gic::CpuInterface;
 use crate::regs::{
     self, AFSR0_EL1, AFSR1_EL1, AMAIR_EL1, CNTKCTL_EL1, CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVOFF_EL2,
-    CONTEXTIDR_EL1, CPACR_EL1, CSSELR_EL1, ELR_EL1, ESR_EL1, FAR_EL1, FAR_EL2, HCR_EL2, HPFAR_EL2,
-    MAIR_EL1, PAR_EL1, Readable, SCTLR_EL1, SP_EL0, SP_EL1, SPSR_EL1, TCR_EL1, TPIDR_EL0,
-    TPIDR_EL1, TPIDRRO_EL0, TTBR0_EL1, TTBR1_EL1, VBAR_EL1, VMPIDR_EL2, Writeable,
+    CONTEXTIDR_EL1, CPACR_EL1, CSSELR_EL1, ELR_EL1, ELR_EL2, ESR_EL1, FAR_EL1, FAR_EL2, HCR_EL2,
+    HPFAR_EL2, MAIR_EL1, PAR_EL1, Readable, SCTLR_EL1, SP_EL0, SP_EL1, SPSR_EL1, SPSR_EL2, TCR_EL1,
+    TPIDR_EL0, TPIDR_EL1, TPIDRRO_EL0, TTBR0_EL1, TTBR1_EL1, VBAR_EL1, VMPIDR_EL2, Writeable,
 };
 use crate::this_cpu;
 use core::arch::{asm, global_asm};
@@ -52,8 +55,6 @@ pub fn fault_page() -> u64 {
 #[repr(C)]
 struct Frame {
     general: [u64; 31],
-    pc: u64,
-    spsr: u64,
     hypervisor_sp: u64,
 }
 
@@ -85,7 +86,8 @@ pub struct VcpuContext {
     floating_point: FloatingPoint,
     interrupts: CpuInterface,
     timer: VirtualTimer,
-    loaded_on: Option<CpuId>,
+    /// The number of the processor whose registers hold it, or [`NOWHERE`].
+    loaded_on: u32,
 }
 
 /// Names the registers that `load` and `save` exchange, with their accessors.
@@ -171,6 +173,10 @@ system_registers! {
     pub vmpidr, set_vmpidr, VMPIDR_EL2;
     /// `HCR_EL2`.
     hcr, set_hcr, HCR_EL2;
+    /// The address of the guest's next instruction (`ELR_EL2`).
+    pub pc, set_pc, ELR_EL2;
+    /// `SPSR_EL2`.
+    state, set_state, SPSR_EL2;
 }
 
 impl VcpuContext {
@@ -183,17 +189,19 @@ impl VcpuContext {
     /// its `MPIDR_EL1`.
     pub fn new(pc: u64, vmpidr: u64) -> Self {
         Self {
-            frame: Frame { general: [0; 31], pc, spsr: Self::SPSR_EL1H_MASKED, hypervisor_sp: 0 },
+            frame: Frame { general: [0; 31], hypervisor_sp: 0 },
             system: SystemRegisters {
                 sctlr_el1: Self::SCTLR_RESET,
                 vmpidr,
                 hcr: regs::HCR_GUEST,
+                pc,
+                state: Self::SPSR_EL1H_MASKED,
                 ..SystemRegisters::default()
             },
             floating_point: FloatingPoint { vectors: [[0; 2]; 32], control: 0, status: 0 },
             interrupts: CpuInterface::new(),
             timer: VirtualTimer::default(),
-            loaded_on: None,
+            loaded_on: NOWHERE,
         }
     }
 
@@ -204,7 +212,7 @@ impl VcpuContext {
     /// If the context is not loaded.
     #[inline(always)]
     pub fn enter(&mut self) -> ExitReason {
-        assert!(self.loaded_on.is_some(), "only a loaded virtual processor is entered");
+        assert!(self.loaded_on != NOWHERE, "only a loaded virtual processor is entered");
         let mut reason = core::ptr::from_mut(&mut self.frame).expose_provenance() as u64;
         let esr: u64;
         // SAFETY: `guest_enter` gets a frame that is exclusively ours and writes nothing else; stage 2,
@@ -240,7 +248,7 @@ impl VcpuContext {
     ///
     /// If it is loaded already.
     pub fn load(&mut self) {
-        assert!(self.loaded_on.is_none(), "a virtual processor is on one processor at a time");
+        assert!(self.loaded_on == NOWHERE, "a virtual processor is on one processor at a time");
         self.system.load();
         CNTV_CVAL_EL0.set(self.timer.compare);
         CNTV_CTL_EL0.set(self.timer.control);
@@ -248,7 +256,7 @@ impl VcpuContext {
         // SAFETY: `fp_load` reads the structure and writes only registers Rust code here never uses.
         unsafe { fp_load(vectors) };
         self.interrupts.load();
-        self.loaded_on = Some(this_cpu());
+        self.loaded_on = this_cpu().0;
     }
 
     /// Takes the guest's state out of the machine, and silences its timer.
@@ -265,19 +273,19 @@ impl VcpuContext {
         // SAFETY: `fp_save` writes the structure, which is ours, and reads only registers.
         unsafe { fp_save(vectors) };
         self.interrupts.save();
-        self.loaded_on = None;
+        self.loaded_on = NOWHERE;
     }
 
     /// Returns the processor whose registers hold this state, if one does.
     #[inline(always)]
     pub fn loaded_on(&self) -> Option<CpuId> {
-        self.loaded_on
+        (self.loaded_on != NOWHERE).then_some(CpuId(self.loaded_on))
     }
 
     /// Says whether this processor's registers hold the state.
     #[inline(always)]
     pub fn is_loaded(&self) -> bool {
-        self.loaded_on == Some(this_cpu())
+        self.loaded_on == this_cpu().0
     }
 
     /// Returns general register `number`; 31 is the zero register.
@@ -294,29 +302,17 @@ impl VcpuContext {
         }
     }
 
-    /// Returns the address of the guest's next instruction.
-    #[inline(always)]
-    pub fn pc(&self) -> u64 {
-        self.frame.pc
-    }
-
-    /// Sets the address of the guest's next instruction.
-    #[inline(always)]
-    pub fn set_pc(&mut self, pc: u64) {
-        self.frame.pc = pc;
-    }
-
     /// Steps over the instruction that trapped (4 bytes; a 16-bit one if `esr` says so).
     #[inline(always)]
     pub fn skip_instruction(&mut self, esr: u64) {
         const IL: u64 = 1 << 25;
-        self.frame.pc = self.frame.pc.wrapping_add(if esr & IL != 0 { 4 } else { 2 });
+        self.set_pc(self.pc().wrapping_add(if esr & IL != 0 { 4 } else { 2 }));
     }
 
     /// Returns the guest's processor state (`SPSR_EL2`).
     #[inline(always)]
     pub fn spsr(&self) -> u64 {
-        self.frame.spsr
+        self.state()
     }
 
     /// Sets the guest's processor state. A mode a guest cannot be in (EL2, EL3, AArch32 but for user
@@ -326,10 +322,10 @@ impl VcpuContext {
         const MODE: u64 = 0x1f;
         const AARCH32_USER: u64 = 0x10;
         const EL1H: u64 = 0b0101;
-        self.frame.spsr = match spsr & MODE {
+        self.set_state(match spsr & MODE {
             0b0000 | 0b0100 | EL1H | AARCH32_USER => spsr,
             _ => spsr & !MODE | EL1H,
-        };
+        });
     }
 
     /// Returns the guest's virtual timer.
@@ -422,6 +418,9 @@ impl fmt::Debug for VcpuContext {
     }
 }
 
+/// No processor's number.
+const NOWHERE: u32 = u32::MAX;
+
 const REASON_SYNC: u64 = 0;
 const REASON_IRQ: u64 = 1;
 pub(crate) const REASON_SERROR: u64 = 2;
@@ -434,8 +433,6 @@ unsafe extern "C" {
 
 global_asm!(
     include_str!("context.S"),
-    PC = const offset_of!(Frame, pc),
-    SPSR = const offset_of!(Frame, spsr),
     HYPERVISOR_SP = const offset_of!(Frame, hypervisor_sp),
     REASON_SYNC = const REASON_SYNC,
     REASON_IRQ = const REASON_IRQ,
@@ -444,5 +441,5 @@ global_asm!(
 );
 
 // `context.S` moves these in pairs.
-const _: () = assert!(offset_of!(Frame, general) == 0 && offset_of!(Frame, pc) == 248);
+const _: () = assert!(offset_of!(Frame, general) == 0);
 const _: () = assert!(offset_of!(FloatingPoint, status) == offset_of!(FloatingPoint, control) + 8);
