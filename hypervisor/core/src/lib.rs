@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod addr;
+pub mod bits;
 pub mod boot_bundle;
 pub mod console_ring;
 pub mod evtchn;

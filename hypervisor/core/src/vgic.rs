@@ -46,10 +46,11 @@ pub use list_register::FakeListRegisters;
 pub use list_register::{ListRegister, ListRegisters, MAX_LIST_REGISTERS, Maintenance};
 pub use v3::{SgiRequest, SgiTargets, affinity, vcpu_with_affinity};
 
+use crate::bits::ones;
 use crate::ids::{Irq, VcpuId};
 use alloc::vec::Vec;
 use interface::Interface;
-use interrupt::{BANK, Bank, SGIS, bits};
+use interrupt::{BANK, Bank, SGIS};
 
 /// The most vCPUs a domain may have (`GUEST_VCPUS`, `public/arch-arm.h`).
 pub const MAX_VCPUS: u32 = 128;
@@ -195,7 +196,7 @@ impl Vgic {
                 return self.send(from, VcpuId(base + mask.trailing_zeros()), request.irq);
             }
             SgiTargets::List { base, mask } => {
-                for bit in bits(u32::from(mask)) {
+                for bit in ones(u32::from(mask)) {
                     kick = kick.and(self.send(from, VcpuId(base + bit), request.irq));
                 }
             }
@@ -287,7 +288,7 @@ impl Vgic {
     /// changes processors.
     pub fn hardware_aimed_at(&self, vcpu: VcpuId) -> impl Iterator<Item = Irq> {
         (1..).zip(&self.shared).flat_map(move |(bank, state): (u32, &Bank)| {
-            bits(state.hardware)
+            ones(state.hardware)
                 .filter(move |index| state.target(*index) == vcpu)
                 .filter_map(move |index| Irq::new(bank * BANK + index))
         })
@@ -353,7 +354,7 @@ impl Vgic {
     }
 
     fn requeue_all(&mut self, vcpu: VcpuId, bank: usize, which: u32) -> Kick {
-        bits(which).fold(Kick::Nobody, |kick, index| kick.and(self.requeue(vcpu, bank, index)))
+        ones(which).fold(Kick::Nobody, |kick, index| kick.and(self.requeue(vcpu, bank, index)))
     }
 
     /// Has the interrupts of `which` that are in list registers taken back.
@@ -361,7 +362,7 @@ impl Vgic {
         let mut kick = Kick::Nobody;
         let state = bank_of(&mut self.private, &mut self.shared, vcpu, bank);
         let Some(state) = state else { return kick };
-        for index in bits(state.resident & which) {
+        for index in ones(state.resident & which) {
             let holder = state.holder(index);
             if let Some(interface) = self.interfaces.get_mut(holder.index()) {
                 interface.refold = true;

@@ -5,8 +5,9 @@
 //! is in the non-secure state of a controller with two security states: all its interrupts are group 1, and
 //! the group registers read as zero, as on Xen.
 
-use super::interrupt::{BANK, Bank, SGIS, bits};
+use super::interrupt::{BANK, Bank, SGIS};
 use super::{HardwareWork, Kick, ListRegisters, Route, Vgic};
+use crate::bits::ones;
 use crate::exit::Width;
 use crate::ids::{Irq, VcpuId};
 
@@ -154,7 +155,7 @@ impl Vgic {
             Kind::SetActive | Kind::ClearActive => state.active,
             Kind::Config => {
                 let half = state.edge >> (field.first % BANK) & 0xffff;
-                bits(half).fold(0, |word, index| word | 2 << (2 * index))
+                ones(half).fold(0, |word, index| word | 2 << (2 * index))
             }
             Kind::Priority => (0..width_bytes(width)).fold(0, |word, byte| {
                 let priority = u32::from(state.priority(field.first % BANK + byte));
@@ -216,7 +217,7 @@ impl Vgic {
         let asked_at = self.interfaces.get(reader.index()).map_or(0, |mine| mine.asked_at);
         let mut stale = Kick::Nobody;
         if let Some(state) = self.bank(owner, bank) {
-            for index in bits(state.resident) {
+            for index in ones(state.resident) {
                 let holder = state.holder(index);
                 let folded_at = self.interfaces.get(holder.index()).map_or(0, |it| it.folded_at);
                 if asked_at == 0 || folded_at <= asked_at {
@@ -295,7 +296,7 @@ impl Vgic {
         let Some(state) = self.bank_mut(owner, bank) else { return Work::default() };
         let newly = value & !state.active & !state.resident;
         state.make_active |= value & state.resident;
-        for index in bits(newly & !state.queued) {
+        for index in ones(newly & !state.queued) {
             state.set_holder(index, state.target(index));
         }
         state.active |= newly;
@@ -304,7 +305,7 @@ impl Vgic {
         work.kick = work.kick.and(withdrawn);
         // It has nothing to take, but an end that it is about to make belongs to what is active now.
         if let Some(state) = self.bank_mut(owner, bank) {
-            let holders = bits(newly).map(|index| Kick::Vcpu(state.holder(index)));
+            let holders = ones(newly).map(|index| Kick::Vcpu(state.holder(index)));
             work.kick = holders.fold(work.kick, Kick::and);
         }
         work
@@ -404,7 +405,7 @@ impl Vgic {
         registers: &mut impl ListRegisters,
     ) -> Work {
         if bank == 0 {
-            bits(deactivate)
+            ones(deactivate)
                 .filter_map(Irq::new)
                 .for_each(|irq| registers.deactivate_physical(irq));
         }

@@ -1,8 +1,9 @@
 //! Between the interrupts' state and a processor's list registers.
 
 use super::interface::{Interface, Slot};
-use super::interrupt::{BANK, Bank, bits};
+use super::interrupt::{BANK, Bank};
 use super::{Kick, ListRegister, ListRegisters, Maintenance, Vgic, bank_of};
+use crate::bits::ones;
 use crate::ids::{Irq, VcpuId};
 
 /// What remains to be done after the list registers were filled.
@@ -84,7 +85,7 @@ impl Vgic {
     /// The answer names other vCPUs only; this one is to be filled before it runs on.
     pub fn fold(&mut self, vcpu: VcpuId, registers: &mut impl ListRegisters) -> Kick {
         let mut kick = self.end_unlisted(vcpu, registers);
-        for slot in bits(self.used(vcpu)) {
+        for slot in ones(self.used(vcpu)) {
             let content = registers.read(slot as usize);
             kick = kick.and(self.take_back(vcpu, slot, content, registers));
             registers.write(slot as usize, ListRegister::EMPTY);
@@ -106,16 +107,16 @@ impl Vgic {
         if interface.refold {
             return true;
         }
-        let listed = bits(interface.used).any(|slot| {
+        let listed = ones(interface.used).any(|slot| {
             let content = registers.read(slot as usize);
             content.is_pending() && !content.is_active() && content.priority() < mask
         });
         listed
-            || bits(interface.summary).any(|number| {
+            || ones(interface.summary).any(|number| {
                 let ready = interface.ready(number as usize);
                 self.bank(vcpu, number as usize).is_some_and(|bank| {
                     let waiting = ready & bank.wanted() & !bank.active & self.gate();
-                    bits(waiting).any(|index| bank.priority(index) < mask)
+                    ones(waiting).any(|index| bank.priority(index) < mask)
                 })
             })
     }
@@ -253,7 +254,7 @@ impl Vgic {
         }
         let ended = if watched == 0 { 0 } else { registers.ended() & watched };
         let mut kick = Kick::Nobody;
-        for slot in bits(used & (registers.empty() | ended)) {
+        for slot in ones(used & (registers.empty() | ended)) {
             kick = kick.and(self.take_back(vcpu, slot, ListRegister::EMPTY, registers));
             if ended & 1 << slot != 0 {
                 registers.write(slot as usize, ListRegister::EMPTY);
@@ -266,11 +267,11 @@ impl Vgic {
     fn merge(&mut self, vcpu: VcpuId, registers: &mut impl ListRegisters) -> Kick {
         let mut kick = Kick::Nobody;
         let Some(interface) = self.interfaces.get(vcpu.index()) else { return kick };
-        for number in bits(interface.summary) {
+        for number in ones(interface.summary) {
             let bank = number as usize;
             let resident = self.bank(vcpu, bank).map_or(0, |state| state.resident);
             let ready = self.interfaces.get(vcpu.index()).map_or(0, |mine| mine.ready(bank));
-            for index in bits(ready & resident) {
+            for index in ones(ready & resident) {
                 let intid = number * BANK + index;
                 let found = self.interfaces.get(vcpu.index()).and_then(|mine| mine.find(intid));
                 let Some(slot) = found else { continue };
@@ -290,10 +291,10 @@ impl Vgic {
     fn place_all(&mut self, vcpu: VcpuId, registers: &mut impl ListRegisters) -> bool {
         let Some(interface) = self.interfaces.get(vcpu.index()) else { return true };
         let mut free = all(registers.count()) & !interface.used;
-        for number in bits(interface.summary) {
+        for number in ones(interface.summary) {
             let bank = number as usize;
             let ready = self.interfaces.get(vcpu.index()).map_or(0, |mine| mine.ready(bank));
-            for index in bits(ready) {
+            for index in ones(ready) {
                 if free == 0 {
                     return false;
                 }
@@ -311,14 +312,14 @@ impl Vgic {
         vcpu: VcpuId,
         registers: &mut impl ListRegisters,
     ) -> Maintenance {
-        for slot in bits(all(registers.count())) {
+        for slot in ones(all(registers.count())) {
             let Some((bank, index)) = self.most_urgent(vcpu) else { break };
             self.place(vcpu, slot, bank, index, registers);
         }
         let mut maintenance = Maintenance::empty();
         let Some(interface) = self.interfaces.get(vcpu.index()) else { return maintenance };
         let mut unlisted_active = false;
-        for number in bits(interface.summary) {
+        for number in ones(interface.summary) {
             maintenance |= Maintenance::UNDERFLOW;
             let bank = number as usize;
             let ready = interface.ready(bank);
@@ -336,10 +337,10 @@ impl Vgic {
     /// Finds what should be in a list register first: by priority, an active one before a pending one.
     fn most_urgent(&self, vcpu: VcpuId) -> Option<(usize, u32)> {
         let interface = self.interfaces.get(vcpu.index())?;
-        let candidates = bits(interface.summary).flat_map(|number| {
+        let candidates = ones(interface.summary).flat_map(|number| {
             let bank = number as usize;
             let state = self.bank(vcpu, bank);
-            bits(interface.ready(bank)).filter_map(move |index| {
+            ones(interface.ready(bank)).filter_map(move |index| {
                 let state = state?;
                 Some((state.priority(index), state.active >> index & 1 == 0, bank, index))
             })
@@ -440,12 +441,12 @@ impl Vgic {
         }
         for _ in 0..registers.take_end_count() {
             let Some(interface) = self.interfaces.get(vcpu.index()) else { return kick };
-            let active = bits(interface.summary).flat_map(|number| {
+            let active = ones(interface.summary).flat_map(|number| {
                 let bank = number as usize;
                 let ready = interface.ready(bank);
                 let state = self.bank(vcpu, bank);
                 let waiting = state.map_or(0, |state| state.active & !state.resident & ready);
-                bits(waiting).filter_map(move |index| Some((state?.priority(index), bank, index)))
+                ones(waiting).filter_map(move |index| Some((state?.priority(index), bank, index)))
             });
             let Some((_, bank, index)) = active.min() else { return kick };
             if let Some(state) = self.bank_mut(vcpu, bank) {

@@ -1,5 +1,6 @@
 //! What a change asks of the physical interrupt controller, for interrupts that stand for physical ones.
 
+use crate::bits::ones;
 use crate::ids::{Irq, VcpuId};
 
 /// Work at the physical distributor, on shared interrupts of one register's worth.
@@ -67,6 +68,6 @@ impl HardwareWork {
     /// Returns the interrupts that a word speaks of.
     pub fn irqs(&self, word: u32) -> impl Iterator<Item = Irq> {
         let base = self.base;
-        super::interrupt::bits(word).filter_map(move |bit| Irq::new(base + bit))
+        ones(word).filter_map(move |bit| Irq::new(base + bit))
     }
 }

@@ -106,12 +106,3 @@ impl Bank {
         }
     }
 }
-
-/// Returns the numbers of the bits set in `word`, lowest first.
-pub(super) fn bits(mut word: u32) -> impl Iterator<Item = u32> {
-    core::iter::from_fn(move || {
-        let first = word.trailing_zeros();
-        word &= word.wrapping_sub(1);
-        (first < u32::BITS).then_some(first)
-    })
-}

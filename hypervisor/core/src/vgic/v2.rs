@@ -6,8 +6,9 @@
 //! vCPU's own interrupts are in the distributor too, each vCPU seeing its own.
 
 use super::dist::{Field, IIDR, MmioRead, Work, low_word, width_bytes};
-use super::interrupt::{BANK, SGIS, bits};
+use super::interrupt::{BANK, SGIS};
 use super::{HardwareWork, Kick, ListRegisters, Route, SgiRequest, SgiTargets, Vgic};
+use crate::bits::ones;
 use crate::exit::Width;
 use crate::ids::{Irq, VcpuId};
 
@@ -223,7 +224,7 @@ impl Vgic {
             let senders = value >> (8 * byte) & self.existing_vcpus();
             let number = first + byte;
             if set {
-                for from in bits(senders).map(VcpuId) {
+                for from in ones(senders).map(VcpuId) {
                     kick = kick.and(self.inject_from(from, writer, Irq::sgi(number)));
                 }
             } else {
