@@ -16,7 +16,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
-use hashbrown::HashMap;
 use hv_arch::direct_map::{self, BootRegion, ClaimError};
 use hv_arch::gic::GicError;
 use hv_arch::uart::{Emergency, Model, SerialPort as Serial};
@@ -25,7 +24,7 @@ use hv_arch::{BootInfo, gic, power, stage2, timer};
 use hv_core::addr::{MachineAddr, Mfn, PAGE_SIZE};
 use hv_core::frames::Frames;
 use hv_core::idregs::IdRegisters;
-use hv_core::ids::CpuId;
+use hv_core::ids::{CpuId, DomMap};
 use hv_core::p2m::Vmids;
 use hv_core::sched::Scheduler;
 use spin::Once;
@@ -128,7 +127,7 @@ fn bring_up(boot: &BootInfo, board: &'static Board) -> Result<&'static Hyperviso
             timer_node_frequency: tree.timer.clock_frequency.unwrap_or(0),
         },
         frames: Lock::new(frames),
-        domains: Lock::new(HashMap::new()),
+        domains: Lock::new(DomMap::default()),
         vmids: Lock::new(Vmids::new(stage2::vmid_bits(), processors.len())),
         scheduler: Lock::new(Scheduler::new(processors.len())),
         console,

@@ -28,12 +28,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
-use hashbrown::HashMap;
 use hv_core::addr::MachineAddr;
 use hv_core::evtchn::Handlers;
 use hv_core::frames::Frames;
 use hv_core::idregs::IdRegisters;
-use hv_core::ids::{CpuId, DomId, Irq, VcpuRef};
+use hv_core::ids::{CpuId, DomId, DomMap, Irq, VcpuRef};
 use hv_core::p2m::Vmids;
 use hv_core::sched::Scheduler;
 use hv_core::timer_queue::TimerQueue;
@@ -99,7 +98,7 @@ pub struct Hypervisor {
     /// All frames of RAM.
     pub frames: Lock<Frames>,
     /// All domains, the dying ones included.
-    pub domains: Lock<HashMap<DomId, Arc<Domain>>>,
+    pub domains: Lock<DomMap<Arc<Domain>>>,
     /// The numbers that mark translations in the TLBs.
     pub vmids: Lock<Vmids>,
     /// Who runs where.
@@ -133,10 +132,18 @@ impl Processor {
         }
     }
 
+    /// Says whether it is to ask the scheduler before it goes on.
+    ///
+    /// Another processor that wants it to kicks it afterwards, so that it looks again.
+    #[inline(always)]
+    pub fn is_to_ask(&self) -> bool {
+        self.resched.load(Ordering::Relaxed)
+    }
+
     /// Says whether it must ask the scheduler now, which it then does.
     pub fn must_ask(&self) -> bool {
         // Only this processor clears the flag, so looking first, which is cheaper, loses nothing.
-        let must = self.resched.load(Ordering::SeqCst);
+        let must = self.is_to_ask();
         if must {
             self.resched.store(false, Ordering::SeqCst);
         }

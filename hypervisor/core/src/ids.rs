@@ -3,6 +3,8 @@
 //! A raw number becomes one of these where it enters; from there on the type says what it counts.
 
 use core::fmt;
+use core::hash::{BuildHasherDefault, Hasher};
+use hashbrown::HashMap;
 
 /// A domain's identifier.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -24,6 +26,34 @@ impl DomId {
     /// Returns the domain this names when `caller` says it: itself for [`DomId::SELF`].
     pub const fn resolve(self, caller: Self) -> Self {
         if self.0 == Self::SELF.0 { caller } else { self }
+    }
+}
+
+/// What is kept for each domain.
+pub type DomMap<T> = HashMap<DomId, T, BuildHasherDefault<DomIdHasher>>;
+
+/// Spreads domain numbers over a map.
+///
+/// The hypervisor gives the numbers out itself, or Dom0 chooses them: no guest can make them collide, and a
+/// look-up costs a multiplication.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DomIdHasher(u64);
+
+impl Hasher for DomIdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u16(u16::from(*byte));
+        }
+    }
+
+    fn write_u16(&mut self, number: u16) {
+        // 2^64 divided by the golden ratio: neighbours end up far apart (Knuth, volume 3, 6.4).
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(SPREAD);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

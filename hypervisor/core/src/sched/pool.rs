@@ -4,10 +4,9 @@
 //! processors are allowed; `sysctl` and `domctl` ask on behalf of the toolstack.
 
 use super::affinity::CpuSet;
-use crate::ids::{CpuId, DomId};
+use crate::ids::{CpuId, DomId, DomMap};
 use crate::time::Nanos;
 use alloc::vec::Vec;
-use hashbrown::HashMap;
 
 /// A pool's number.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -57,13 +56,13 @@ pub struct Pool {
 pub(super) struct Pools {
     pools: Vec<Pool>,
     /// The pools of domains that are not in the first.
-    homes: HashMap<DomId, PoolId>,
+    homes: DomMap<PoolId>,
 }
 
 impl Default for Pools {
     fn default() -> Self {
         let boot = Pool { id: PoolId::BOOT, cpus: CpuSet::NONE, rate_limit: Nanos(0) };
-        Self { pools: alloc::vec![boot], homes: HashMap::new() }
+        Self { pools: alloc::vec![boot], homes: DomMap::default() }
     }
 }
 
