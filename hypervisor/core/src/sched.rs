@@ -19,7 +19,6 @@ use affinity::CpuSet;
 use alloc::vec::Vec;
 use bitflags::bitflags;
 use cap::Cap;
-use hashbrown::HashMap;
 use pool::{PoolId, Pools};
 use runstate::{Clock, RunState, Runstate};
 
@@ -107,6 +106,8 @@ impl Default for Share {
 #[derive(Clone, Debug)]
 struct Entity {
     who: VcpuRef,
+    /// Where its domain's share is among the groups.
+    group: usize,
     generation: u32,
     holds: Hold,
     hard: CpuSet,
@@ -115,6 +116,8 @@ struct Entity {
     allowed: CpuSet,
     /// The processor whose queue it belongs to.
     cpu: CpuId,
+    /// The queue it is in: that of `cpu` while it can run.
+    queued: Option<CpuId>,
     /// The processor that holds its registers: nobody else may run it until they are saved.
     loaded: Option<CpuId>,
     running: bool,
@@ -143,6 +146,10 @@ impl Entity {
 struct Cpu {
     online: bool,
     running: Option<SchedId>,
+    /// What it ran last and whose registers it still has.
+    loaded: Option<SchedId>,
+    /// What belongs to it and can run, the running one included; who came first is first.
+    queue: Vec<SchedId>,
     /// Since when it has been running that one.
     since: Nanos,
     /// What it runs, it runs for at least this long, unless that has nothing to do or yields.
@@ -153,8 +160,10 @@ struct Cpu {
     idle: Nanos,
 }
 
+/// What the virtual processors of one domain share.
 #[derive(Clone, Debug)]
 struct Group {
+    dom: DomId,
     share: Share,
     cap: Cap,
     members: u32,
@@ -165,7 +174,8 @@ struct Group {
 pub struct Scheduler {
     entities: Vec<Option<Entity>>,
     cpus: Vec<Cpu>,
-    groups: HashMap<DomId, Group>,
+    online: CpuSet,
+    groups: Vec<Option<Group>>,
     pools: Pools,
     generation: u32,
 }
@@ -182,7 +192,8 @@ impl Scheduler {
             state.online = true;
             state.idle_since = now;
         }
-        let online = self.online();
+        self.online = self.online | CpuSet::only(cpu);
+        let online = self.online;
         // It was in no pool before, unless it comes up a second time, which changes nothing.
         let _: Result<(), pool::PoolError> = self.pools.give(PoolId::BOOT, Some(cpu), online);
         self.confine_all();
@@ -190,14 +201,18 @@ impl Scheduler {
 
     /// Returns the processors that run virtual processors.
     pub fn online(&self) -> CpuSet {
-        let online = self.cpus.iter().zip(0..).filter(|(cpu, _)| cpu.online);
-        online.map(|(_, number)| CpuId(number)).collect()
+        self.online
     }
 
     /// Makes room for `count` more virtual processors; says whether there was memory for it.
     pub fn make_room(&mut self, count: usize) -> bool {
         let free = self.entities.iter().filter(|slot| slot.is_none()).count();
+        let places = (self.entities.len() - free).saturating_add(count);
         self.entities.try_reserve(count.saturating_sub(free)).is_ok()
+            && self.cpus.iter_mut().all(|cpu| {
+                // They may all come to one queue, where nobody could say that there is no memory.
+                cpu.queue.try_reserve(places.saturating_sub(cpu.queue.len())).is_ok()
+            })
     }
 
     /// Takes in a virtual processor, held for `holds`.
@@ -206,22 +221,23 @@ impl Scheduler {
         let cpu = self.least_loaded(allowed);
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
+        let group = self.join(who.dom);
         let entity = Entity {
             who,
+            group,
             generation,
             holds,
             hard: CpuSet::ALL,
             soft: CpuSet::ALL,
             allowed,
             cpu,
+            queued: None,
             loaded: None,
             running: false,
             vruntime: self.min_vruntime(cpu),
             charged_until: now,
             clock: Clock::new(RunState::Offline, now),
         };
-        let fresh = Group { share: Share::default(), cap: Cap::default(), members: 0 };
-        self.groups.entry(who.dom).or_insert(fresh).members += 1;
         let free = self.entities.iter().position(Option::is_none);
         let index = free.unwrap_or_else(|| {
             self.entities.push(None);
@@ -236,6 +252,7 @@ impl Scheduler {
             let state = entity.rest_state();
             entity.clock.enter(state, now);
         }
+        self.requeue(id);
         id
     }
 
@@ -250,28 +267,63 @@ impl Scheduler {
         if entity.loaded.is_some() || entity.running {
             return false;
         }
-        let dom = entity.who.dom;
+        let (group, queued) = (entity.group, entity.queued);
         *slot = None;
-        if let Some(group) = self.groups.get_mut(&dom) {
-            group.members -= 1;
-            if group.members == 0 {
-                self.groups.remove(&dom);
+        self.leave(id, queued);
+        if let Some(place) = self.groups.get_mut(group) {
+            *place = place.take().filter(|group| group.members > 1);
+            if let Some(group) = place {
+                group.members -= 1;
             }
         }
         true
+    }
+
+    /// Adds a member to the group of `dom`, which there is from the first on; returns where it is.
+    fn join(&mut self, dom: DomId) -> usize {
+        if let Some(place) = self.place_of(dom) {
+            if let Some(group) = self.group_mut(place) {
+                group.members += 1;
+            }
+            return place;
+        }
+        let fresh = Group { dom, share: Share::default(), cap: Cap::default(), members: 1 };
+        match self.groups.iter().position(Option::is_none) {
+            Some(place) => {
+                if let Some(free) = self.groups.get_mut(place) {
+                    *free = Some(fresh);
+                }
+                place
+            }
+            None => {
+                self.groups.push(Some(fresh));
+                self.groups.len() - 1
+            }
+        }
+    }
+
+    fn place_of(&self, dom: DomId) -> Option<usize> {
+        self.groups.iter().position(|group| group.as_ref().is_some_and(|group| group.dom == dom))
+    }
+
+    fn group_mut(&mut self, place: usize) -> Option<&mut Group> {
+        self.groups.get_mut(place)?.as_mut()
     }
 
     /// Adds reasons not to run. The kick is for the processor that runs it or has its registers.
     pub fn hold(&mut self, id: SchedId, holds: Hold, now: Nanos) -> Kick {
         let Some(entity) = self.entity_mut(id) else { return Kick::Nobody };
         entity.holds |= holds;
-        if entity.running {
-            return Kick::Cpu(entity.cpu);
-        }
-        let state = entity.rest_state();
-        entity.clock.enter(state, now);
-        // An idle processor that keeps its registers has to give them up.
-        entity.loaded.map_or(Kick::Nobody, Kick::Cpu)
+        let kick = if entity.running {
+            Kick::Cpu(entity.cpu)
+        } else {
+            let state = entity.rest_state();
+            entity.clock.enter(state, now);
+            // An idle processor that keeps its registers has to give them up.
+            entity.loaded.map_or(Kick::Nobody, Kick::Cpu)
+        };
+        self.requeue(id);
+        kick
     }
 
     /// Takes reasons not to run away; with the last one gone it wakes.
@@ -279,15 +331,13 @@ impl Scheduler {
         let Some(entity) = self.entity_mut(id) else { return Kick::Nobody };
         let could_run = entity.may_run();
         entity.holds -= holds;
-        if entity.running {
-            return Kick::Nobody;
+        let wakes = !could_run && entity.may_run() && !entity.running;
+        if !entity.running {
+            let state = entity.rest_state();
+            entity.clock.enter(state, now);
         }
-        let state = entity.rest_state();
-        entity.clock.enter(state, now);
-        if could_run || !entity.may_run() {
-            return Kick::Nobody;
-        }
-        self.wake(id, now)
+        self.requeue(id);
+        if wakes { self.wake(id, now) } else { Kick::Nobody }
     }
 
     /// Returns why a virtual processor does not run.
@@ -308,13 +358,7 @@ impl Scheduler {
             // It gives its time away, the protected too.
             state.since = Nanos(0);
         }
-        let last = self
-            .entities
-            .iter()
-            .flatten()
-            .filter(|other| other.cpu == cpu && other.may_run())
-            .map(|other| other.vruntime)
-            .max();
+        let last = self.queued(cpu).map(|other| other.vruntime).max();
         if let (Some(entity), Some(last)) = (self.entity_mut(id), last) {
             entity.vruntime = entity.vruntime.max(last.saturating_add(1));
         }
@@ -332,7 +376,6 @@ impl Scheduler {
         let Some((id, entity)) = chosen else {
             return Decision { run: None, keep: self.may_keep(cpu), until: self.next_refill(cpu) };
         };
-        entity.cpu = cpu;
         entity.loaded = Some(cpu);
         entity.running = true;
         entity.charged_until = now;
@@ -344,6 +387,7 @@ impl Scheduler {
                 state.since = now;
             }
             state.running = Some(id);
+            state.loaded = Some(id);
             state.min_vruntime = min.max(vruntime);
             state.idle = state.idle + (now - state.idle_since);
         }
@@ -355,11 +399,16 @@ impl Scheduler {
     /// If it can run, the kick is for a processor that had to leave it alone until now.
     pub fn saved(&mut self, id: SchedId, now: Nanos) -> Kick {
         let Some(entity) = self.entity_mut(id) else { return Kick::Nobody };
-        entity.loaded = None;
-        if entity.running || !entity.may_run() {
-            return Kick::Nobody;
+        let holder = entity.loaded.take();
+        let wakes = !entity.running && entity.may_run();
+        if let Some(state) = holder.and_then(|cpu| self.cpus.get_mut(cpu.index()))
+            && state.loaded == Some(id)
+        {
+            state.loaded = None;
         }
-        self.wake(id, now)
+        // In the queue of the processor that gives it up, which has decided in view of it, it may stay.
+        let stays = holder.is_some_and(|cpu| self.is_at_home(id, cpu));
+        if wakes && !stays { self.wake(id, now) } else { Kick::Nobody }
     }
 
     /// Binds a virtual processor: never run outside `hard`, rather run inside `soft`.
@@ -394,7 +443,8 @@ impl Scheduler {
 
     /// Returns the share of a domain.
     pub fn share(&self, dom: DomId) -> Share {
-        self.groups.get(&dom).map(|group| group.share).unwrap_or_default()
+        let mut groups = self.groups.iter().flatten();
+        groups.find(|group| group.dom == dom).map(|group| group.share).unwrap_or_default()
     }
 
     /// Sets the share of a domain that has virtual processors. A weight of 0 counts as 1.
@@ -402,7 +452,7 @@ impl Scheduler {
         for id in self.ids_of(dom) {
             self.charge(id, now);
         }
-        if let Some(group) = self.groups.get_mut(&dom) {
+        if let Some(group) = self.place_of(dom).and_then(|place| self.group_mut(place)) {
             group.share = Share { weight: share.weight.max(1), ..share };
             group.cap.set(share.cap, now);
         }
@@ -478,6 +528,7 @@ mod tests {
     use super::fairness::{SLICE, SLICE_AMONG_SIBLINGS};
     use super::*;
     use crate::ids::VcpuId;
+    use hashbrown::HashMap;
 
     const CPU0: CpuId = CpuId(0);
     const CPU1: CpuId = CpuId(1);

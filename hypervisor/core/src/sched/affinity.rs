@@ -1,7 +1,8 @@
 //! Sets of physical processors.
 
+use crate::bits::ones;
 use crate::ids::CpuId;
-use core::ops::BitAnd;
+use core::ops::{BitAnd, BitOr};
 
 /// A set of physical processors, of which there are at most 64.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,6 +24,11 @@ impl CpuSet {
         self.0
     }
 
+    /// Returns the set of `cpu` alone; of none, if it is beyond the most there may be.
+    pub const fn only(cpu: CpuId) -> Self {
+        if cpu.0 < u64::BITS { Self(1 << cpu.0) } else { Self::NONE }
+    }
+
     /// Says whether there is nobody in it.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -35,7 +41,7 @@ impl CpuSet {
 
     /// Goes through it in ascending order.
     pub fn iter(self) -> impl Iterator<Item = CpuId> {
-        (0..u64::BITS).map(CpuId).filter(move |cpu| self.contains(*cpu))
+        ones(self.0).map(CpuId)
     }
 }
 
@@ -47,9 +53,17 @@ impl BitAnd for CpuSet {
     }
 }
 
+impl BitOr for CpuSet {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
 impl FromIterator<CpuId> for CpuSet {
     fn from_iter<I: IntoIterator<Item = CpuId>>(cpus: I) -> Self {
-        Self(cpus.into_iter().fold(0, |bits, cpu| bits | 1_u64.checked_shl(cpu.0).unwrap_or(0)))
+        cpus.into_iter().fold(Self::NONE, |set, cpu| set | Self::only(cpu))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who goes next on a processor and for how long: virtual runtime, weights, caps.
 
 use super::{DEFAULT_WEIGHT, Entity, Hold, SchedId, Scheduler};
-use crate::ids::{CpuId, DomId};
+use crate::ids::CpuId;
 use crate::time::Nanos;
 
 /// How long a virtual processor runs while another waits for the same processor.
@@ -20,7 +20,7 @@ impl Scheduler {
         }
         let ran = now - entity.charged_until;
         entity.charged_until = now;
-        let Some(group) = self.groups.get_mut(&entity.who.dom) else { return };
+        let Some(Some(group)) = self.groups.get_mut(entity.group) else { return };
         let weight = u64::from(group.share.weight.max(1));
         let scaled = ran.0.saturating_mul(u64::from(DEFAULT_WEIGHT)) / weight;
         entity.vruntime = entity.vruntime.saturating_add(scaled);
@@ -29,13 +29,14 @@ impl Scheduler {
 
     /// Returns when `cpu`, running `id` from `now`, must decide again.
     pub(super) fn slice_end(&mut self, cpu: CpuId, id: SchedId, now: Nanos) -> Nanos {
-        let Some(dom) = self.entity(id).map(|entity| entity.who.dom) else { return Nanos::NEVER };
+        let Some((dom, group)) = self.entity(id).map(|entity| (entity.who.dom, entity.group))
+        else {
+            return Nanos::NEVER;
+        };
         let mut waiting = Nanos::NEVER;
-        for other in self.entities.iter().flatten() {
-            if other.cpu == cpu && !other.running && other.may_run() {
-                let sibling = other.who.dom == dom;
-                waiting = waiting.min(if sibling { SLICE_AMONG_SIBLINGS } else { SLICE });
-            }
+        for other in self.queued(cpu).filter(|other| !other.running) {
+            let sibling = other.who.dom == dom;
+            waiting = waiting.min(if sibling { SLICE_AMONG_SIBLINGS } else { SLICE });
         }
         let protected = self
             .cpus
@@ -48,18 +49,17 @@ impl Scheduler {
             Some(end) => end,
             None => now + waiting,
         };
-        let budget =
-            self.groups.get_mut(&dom).map_or(Nanos::NEVER, |group| group.cap.lasts_until(now));
+        let budget = self.group_mut(group).map_or(Nanos::NEVER, |group| group.cap.lasts_until(now));
         slice.min(budget)
     }
 
     /// Returns when a virtual processor that waits for its domain's cap can run on `cpu` again.
     pub(super) fn next_refill(&self, cpu: CpuId) -> Nanos {
-        self.entities
+        self.online
             .iter()
-            .flatten()
-            .filter(|entity| entity.may_run() && entity.allowed.contains(cpu))
-            .filter_map(|entity| self.groups.get(&entity.who.dom)?.cap.refill_at())
+            .flat_map(|other| self.queued(other))
+            .filter(|entity| entity.allowed.contains(cpu))
+            .filter_map(|entity| self.groups.get(entity.group)?.as_ref()?.cap.refill_at())
             .min()
             .unwrap_or(Nanos::NEVER)
     }
@@ -69,55 +69,60 @@ impl Scheduler {
         let Some(entity) = self.entity(id) else { return false };
         let free = !entity.running && entity.loaded.is_none_or(|holder| holder == cpu);
         let fits = entity.may_run() && free && entity.allowed.contains(cpu);
-        let dom = entity.who.dom;
-        fits && !self.is_capped_out(dom, now)
-    }
-
-    fn is_capped_out(&mut self, dom: DomId, now: Nanos) -> bool {
-        self.groups.get_mut(&dom).is_some_and(|group| group.cap.is_spent(now))
+        let group = entity.group;
+        fits && !self.group_mut(group).is_some_and(|group| group.cap.is_spent(now))
     }
 
     /// Says whether the virtual processor whose registers `cpu` has may stay while `cpu` is idle.
     pub(super) fn may_keep(&self, cpu: CpuId) -> bool {
-        self.entities.iter().flatten().any(|entity| {
-            entity.loaded == Some(cpu)
-                && entity.holds == Hold::BLOCKED
-                && entity.allowed.contains(cpu)
-        })
+        let loaded = self.cpus.get(cpu.index()).and_then(|state| state.loaded);
+        loaded
+            .and_then(|id| self.entity(id))
+            .is_some_and(|entity| entity.holds == Hold::BLOCKED && entity.allowed.contains(cpu))
     }
 
     pub(super) fn best_of(&mut self, cpu: CpuId, now: Nanos) -> Option<SchedId> {
-        self.least(cpu, now, |entity| entity.cpu == cpu)
+        self.least(cpu, cpu, now, |_| true).map(|(_, id)| id)
     }
 
     /// With nothing of its own to do, a processor takes what waits longest for another.
     pub(super) fn steal_for(&mut self, cpu: CpuId, now: Nanos) -> Option<SchedId> {
-        let id = self
-            .least(cpu, now, |entity| entity.cpu != cpu && entity.soft.contains(cpu))
-            .or_else(|| self.least(cpu, now, |entity| entity.cpu != cpu))?;
+        let (_, id) = self
+            .least_of_others(cpu, now, |entity| entity.soft.contains(cpu))
+            .or_else(|| self.least_of_others(cpu, now, |_| true))?;
         self.move_to(id, cpu);
         Some(id)
     }
 
-    fn least(
+    fn least_of_others(
         &mut self,
         cpu: CpuId,
         now: Nanos,
         admits: impl Fn(&Entity) -> bool,
-    ) -> Option<SchedId> {
+    ) -> Option<(u64, SchedId)> {
+        let others = self.online.iter().filter(|other| *other != cpu);
+        others
+            .filter_map(|other| self.least(other, cpu, now, &admits))
+            .min_by_key(|(vruntime, _)| *vruntime)
+    }
+
+    /// Finds, in the queue of processor `of`, what `cpu` may run and has had least; with its virtual runtime.
+    fn least(
+        &mut self,
+        of: CpuId,
+        cpu: CpuId,
+        now: Nanos,
+        admits: impl Fn(&Entity) -> bool,
+    ) -> Option<(u64, SchedId)> {
         let mut best: Option<(u64, SchedId)> = None;
-        for index in 0..self.entities.len() {
-            let Some(Some(entity)) = self.entities.get(index) else { continue };
-            let id = SchedId { index: u32::try_from(index).ok()?, generation: entity.generation };
+        for place in 0..self.queued_on(of) {
+            let Some(&id) = self.cpus.get(of.index())?.queue.get(place) else { break };
+            let Some(entity) = self.entity(id).filter(|entity| admits(entity)) else { continue };
             let vruntime = entity.vruntime;
-            if !entity.may_run() || !admits(entity) {
-                continue;
+            if best.is_none_or(|(least, _)| vruntime < least) && self.eligible(id, cpu, now) {
+                best = Some((vruntime, id));
             }
-            if best.is_some_and(|(least, _)| least <= vruntime) || !self.eligible(id, cpu, now) {
-                continue;
-            }
-            best = Some((vruntime, id));
         }
-        best.map(|(_, id)| id)
+        best
     }
 }

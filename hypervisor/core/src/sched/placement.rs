@@ -1,7 +1,7 @@
 //! Which processor's queue a virtual processor belongs to, and who must look at it there.
 
 use super::affinity::CpuSet;
-use super::{Kick, SchedId, Scheduler};
+use super::{Entity, Kick, SchedId, Scheduler};
 use crate::ids::CpuId;
 use crate::time::Nanos;
 
@@ -13,7 +13,7 @@ const SLEEPER_CREDIT: u64 = 2_000_000;
 impl Scheduler {
     /// Finds a queue for a virtual processor that can run, and who must look at it.
     pub(super) fn wake(&mut self, id: SchedId, now: Nanos) -> Kick {
-        let online = self.online();
+        let online = self.online;
         let Some(entity) = self.entity(id) else { return Kick::Nobody };
         if entity.loaded.is_some_and(|cpu| !entity.allowed.contains(cpu)) {
             return Kick::Nobody; // `saved` wakes it again
@@ -61,6 +61,17 @@ impl Scheduler {
             && self.queued_on(cpu) == 0
     }
 
+    /// Says whether `id`, which `cpu` gives up though it can run, is best left in the queue of `cpu`: it may
+    /// run there, and no idle processor could take it.
+    pub(super) fn is_at_home(&self, id: SchedId, cpu: CpuId) -> bool {
+        self.entity(id).is_some_and(|entity| {
+            let mut elsewhere = (entity.allowed & self.online).iter().filter(|other| *other != cpu);
+            entity.cpu == cpu
+                && entity.allowed.contains(cpu)
+                && !elsewhere.any(|other| self.is_idle(other))
+        })
+    }
+
     /// Lets a virtual processor run in `allowed` and nowhere else.
     pub(super) fn restrict(&mut self, id: SchedId, allowed: CpuSet, now: Nanos) -> Kick {
         let Some(entity) = self.entity_mut(id) else { return Kick::Nobody };
@@ -92,9 +103,40 @@ impl Scheduler {
             entity.vruntime = entity.vruntime.saturating_sub(old_min).saturating_add(new_min);
             entity.cpu = cpu;
         }
+        self.requeue(id);
     }
 
     pub(super) fn queued_on(&self, cpu: CpuId) -> usize {
-        self.entities.iter().flatten().filter(|one| one.cpu == cpu && one.may_run()).count()
+        self.cpus.get(cpu.index()).map_or(0, |state| state.queue.len())
+    }
+
+    /// Returns what belongs to `cpu` and can run, the running one included.
+    pub(super) fn queued(&self, cpu: CpuId) -> impl Iterator<Item = &Entity> {
+        let queue = self.cpus.get(cpu.index()).map_or(&[] as &[SchedId], |state| &state.queue);
+        queue.iter().filter_map(|id| self.entity(*id))
+    }
+
+    /// Puts a virtual processor into its processor's queue, or takes it out, after a change of whether it can
+    /// run or where it belongs.
+    pub(super) fn requeue(&mut self, id: SchedId) {
+        let Some(entity) = self.entity_mut(id) else { return };
+        let belongs = entity.may_run().then_some(entity.cpu);
+        if entity.queued == belongs {
+            return;
+        }
+        let was = core::mem::replace(&mut entity.queued, belongs);
+        self.leave(id, was);
+        if let Some(state) = belongs.and_then(|cpu| self.cpus.get_mut(cpu.index())) {
+            state.queue.push(id);
+        }
+    }
+
+    /// Takes `id` out of the queue that it is in.
+    pub(super) fn leave(&mut self, id: SchedId, queued: Option<CpuId>) {
+        if let Some(state) = queued.and_then(|cpu| self.cpus.get_mut(cpu.index()))
+            && let Some(place) = state.queue.iter().position(|other| *other == id)
+        {
+            state.queue.remove(place);
+        }
     }
 }

@@ -28,6 +28,18 @@ pub struct Runstate {
     pub times: [Nanos; 4],
 }
 
+/// Adds time spent in `state`.
+fn count(times: &mut [Nanos; 4], state: RunState, spent: Nanos) {
+    let [running, runnable, blocked, offline] = times;
+    let slot = match state {
+        RunState::Running => running,
+        RunState::Runnable => runnable,
+        RunState::Blocked => blocked,
+        RunState::Offline => offline,
+    };
+    *slot = *slot + spent;
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Clock {
     state: RunState,
@@ -46,26 +58,15 @@ impl Clock {
         if state == self.state {
             return;
         }
-        self.times = self.counted_to(now);
+        count(&mut self.times, self.state, now - self.counted);
         self.counted = now;
         self.state = state;
         self.entered = now;
     }
 
     pub(super) fn read(&self, now: Nanos) -> Runstate {
-        Runstate { state: self.state, entered: self.entered, times: self.counted_to(now) }
-    }
-
-    fn counted_to(&self, now: Nanos) -> [Nanos; 4] {
         let mut times = self.times;
-        let [running, runnable, blocked, offline] = &mut times;
-        let slot = match self.state {
-            RunState::Running => running,
-            RunState::Runnable => runnable,
-            RunState::Blocked => blocked,
-            RunState::Offline => offline,
-        };
-        *slot = *slot + (now - self.counted);
-        times
+        count(&mut times, self.state, now - self.counted);
+        Runstate { state: self.state, entered: self.entered, times }
     }
 }
