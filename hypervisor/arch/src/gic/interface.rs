@@ -17,8 +17,11 @@ pub struct CpuInterface {
     pub(super) interface: u64,
     /// `ICH_AP<group>R<n>_EL2`; of a GICv2 there is only `GICH_APR`, the first.
     pub(super) active: [[u64; 4]; 2],
-    /// `ICH_LR<n>_EL2`, `GICH_LR<n>`, as the controller has them.
+    /// `ICH_LR<n>_EL2`, `GICH_LR<n>`, as the controller has them, where `used` says so.
     pub(super) lists: [u64; MAX_LIST_REGISTERS],
+    /// Which list registers hold anything. The others of a processor hold nothing from one
+    /// virtual interface to the next, and need not be written.
+    pub(super) used: u32,
 }
 
 impl CpuInterface {
@@ -29,6 +32,7 @@ impl CpuInterface {
             interface: 0,
             active: [[0; 4]; 2],
             lists: [0; MAX_LIST_REGISTERS],
+            used: 0,
         }
     }
 
@@ -39,6 +43,13 @@ impl CpuInterface {
     pub(crate) fn save(&mut self) {
         if is_v2() { v2::save(self) } else { v3::save(self) }
     }
+}
+
+/// Returns the numbers of the list registers that hold anything, by which of them the controller (`ICH_ELRSR_EL2`,
+/// `GICH_ELRSR`) says that they are empty.
+#[inline]
+pub(super) fn used(empty: u32, count: usize) -> u32 {
+    !empty & (u32::MAX >> (u32::BITS as usize - count))
 }
 
 /// The list registers of the processor this runs on.

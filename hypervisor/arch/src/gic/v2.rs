@@ -1,5 +1,6 @@
 //! GICv2 (IHI 0048): distributor, and the processor's two interfaces, physical and virtual, in memory.
 
+use super::interface::used;
 use super::{CpuInterface, GicError, SPECIAL, bank, distributor};
 use crate::barrier::{dsb_ish, dsb_ishst, dsb_sy};
 use crate::mmu;
@@ -7,6 +8,7 @@ use crate::percpu::{MAX_CPUS, PerCpu};
 use crate::this_cpu;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 use hv_core::addr::MachineAddr;
+use hv_core::bits::ones;
 use hv_core::ids::{CpuId, Irq};
 use hv_core::vgic::{MAX_LIST_REGISTERS, Maintenance};
 use tock_registers::interfaces::{Readable, Writeable};
@@ -223,8 +225,9 @@ pub(super) fn load(saved: &CpuInterface) {
     registers.interface.set(word(saved.interface));
     let [[active, ..], ..] = saved.active;
     registers.active.set(word(active));
-    for (register, value) in registers.lists.iter().zip(saved.lists).take(list_register_count()) {
-        register.set(word(value));
+    for index in ones(saved.used) {
+        let index = index as usize;
+        write_list_register(index, word(saved.lists.get(index).copied().unwrap_or(0)));
     }
     registers.control.set(word(saved.control));
 }
@@ -235,11 +238,12 @@ pub(super) fn save(saved: &mut CpuInterface) {
     saved.interface = registers.interface.get().into();
     let [[active, ..], ..] = &mut saved.active;
     *active = registers.active.get().into();
-    let lists = registers.lists.iter().zip(&mut saved.lists).take(list_register_count());
-    for (register, value) in lists {
-        *value = register.get().into();
-        if *value != 0 {
-            register.set(0);
+    saved.used = used(empty_lists(), list_register_count());
+    for index in ones(saved.used) {
+        let index = index as usize;
+        if let Some(value) = saved.lists.get_mut(index) {
+            *value = read_list_register(index).into();
+            write_list_register(index, 0);
         }
     }
     registers.control.set(0);

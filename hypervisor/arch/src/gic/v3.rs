@@ -1,6 +1,6 @@
 //! GICv3 (IHI 0069): distributor, redistributors, and the processor's system registers.
 
-use super::interface::VIRTUAL_ON;
+use super::interface::{VIRTUAL_ON, used};
 use super::{Bank, CpuInterface, GicError, SPECIAL, distributor};
 use crate::barrier::{dsb_ishst, isb};
 use crate::mmu;
@@ -14,6 +14,7 @@ use core::arch::asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use hv_core::addr::MachineAddr;
+use hv_core::bits::ones;
 use hv_core::ids::{CpuId, Irq};
 use hv_core::vgic::{MAX_LIST_REGISTERS, Maintenance};
 use tock_registers::interfaces::{Readable, Writeable};
@@ -233,8 +234,9 @@ pub(super) fn load(saved: &CpuInterface) {
             write_active_register(group, index, value);
         }
     }
-    for (index, &value) in saved.lists.iter().enumerate().take(list_register_count()) {
-        write_list_register(index, value);
+    for index in ones(saved.used) {
+        let index = index as usize;
+        write_list_register(index, saved.lists.get(index).copied().unwrap_or(0));
     }
     ICH_HCR_EL2.set(saved.control);
 }
@@ -247,9 +249,11 @@ pub(super) fn save(saved: &mut CpuInterface) {
             *value = read_active_register(group, index);
         }
     }
-    for (index, value) in saved.lists.iter_mut().enumerate().take(list_register_count()) {
-        *value = read_list_register(index);
-        if *value != 0 {
+    saved.used = used(empty_lists(), list_register_count());
+    for index in ones(saved.used) {
+        let index = index as usize;
+        if let Some(value) = saved.lists.get_mut(index) {
+            *value = read_list_register(index);
             write_list_register(index, 0);
         }
     }
