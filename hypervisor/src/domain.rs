@@ -16,6 +16,7 @@ pub mod vcpu;
 
 use crate::lock::Lock;
 use crate::range_set::RangeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::AtomicU32;
@@ -79,7 +80,7 @@ pub struct Domain {
     /// Its virtual UART (`XEN_DOMCTL_vuart_op`), if it has one.
     pub uart: Lock<Option<Vpl011>>,
     /// Its virtual processors; none until `XEN_DOMCTL_max_vcpus`.
-    pub vcpus: Once<Vec<Vcpu>>,
+    pub vcpus: Once<Vec<Arc<Vcpu>>>,
     /// Its HVM parameters.
     pub parameters: Lock<[u64; PARAMETERS]>,
     /// The page of `struct shared_info`.
@@ -104,12 +105,12 @@ pub struct Domain {
 
 impl Domain {
     /// Returns virtual processor `id`.
-    pub fn vcpu(&self, id: VcpuId) -> Option<&Vcpu> {
+    pub fn vcpu(&self, id: VcpuId) -> Option<&Arc<Vcpu>> {
         self.vcpus().get(id.index())
     }
 
     /// Returns all virtual processors.
-    pub fn vcpus(&self) -> &[Vcpu] {
+    pub fn vcpus(&self) -> &[Arc<Vcpu>] {
         self.vcpus.get().map_or(&[], Vec::as_slice)
     }
 

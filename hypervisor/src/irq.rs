@@ -13,6 +13,7 @@ use crate::state::{Hypervisor, Processor};
 use crate::vcpu::Loaded;
 use hv_arch::gic::{self, MAINTENANCE_IRQ, ThisCpuLists};
 use hv_arch::timer;
+use hv_core::bits::ones;
 use hv_core::evtchn::Virq;
 use hv_core::ids::{DomId, Irq, VcpuId};
 use hv_core::vgic::{Injected, Source};
@@ -33,7 +34,7 @@ pub fn take_all(hv: &Hypervisor, processor: &Processor, loaded: Option<&Loaded>)
             MAINTENANCE_IRQ => {
                 // What it calls for has to be gone before it is ended, or it comes again at once.
                 match loaded {
-                    Some(loaded) => fill(hv, &loaded.domain, loaded.id),
+                    Some(loaded) => fill(hv, &loaded.domain, loaded.id()),
                     None => gic::set_maintenance(hv_core::vgic::Maintenance::empty()),
                 }
                 gic::deactivate(irq);
@@ -80,7 +81,7 @@ pub fn unloading(hv: &Hypervisor, domain: &Domain, vcpu: VcpuId) {
 }
 
 fn private(set: u32) -> impl Iterator<Item = Irq> {
-    (0..32).filter(move |number| set & (1 << number) != 0).filter_map(Irq::new)
+    ones(set).filter_map(Irq::new)
 }
 
 /// The timer of the virtual processor that is loaded: it has its interrupt until it ends it.
@@ -89,17 +90,17 @@ fn virtual_timer(hv: &Hypervisor, loaded: Option<&Loaded>) {
         gic::deactivate(timer::VIRTUAL_IRQ);
         return;
     };
-    let vcpu = loaded.vcpu();
+    let vcpu = &*loaded.vcpu;
     let mut vgic = loaded.domain.vgic.lock();
-    if vgic.renew(loaded.id, timer::VIRTUAL_IRQ, Source::Physical, &mut ThisCpuLists) {
+    if vgic.renew(loaded.id(), timer::VIRTUAL_IRQ, Source::Physical, &mut ThisCpuLists) {
         drop(vgic);
         hv.rouse(vcpu);
         return;
     }
-    match vgic.inject_hardware(loaded.id, timer::VIRTUAL_IRQ) {
+    match vgic.inject_hardware(loaded.id(), timer::VIRTUAL_IRQ) {
         Injected::Pending(kick) => {
             hv.wake_from(&loaded.domain, vcpu, vgic, kick);
-            if kick.is_only(loaded.id) {
+            if kick.is_only(loaded.id()) {
                 hv.rouse(vcpu);
             }
         }

@@ -12,7 +12,7 @@ use crate::state::{Hypervisor, Processor};
 use crate::trap;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 use hv_arch::ExitReason;
 use hv_arch::stage2::{self, Space};
 use hv_core::ids::{VcpuId, VcpuRef};
@@ -25,14 +25,14 @@ pub struct Loaded {
     /// The domain.
     pub domain: Arc<Domain>,
     /// Its virtual processor.
-    pub id: VcpuId,
+    pub vcpu: Arc<Vcpu>,
     context: Box<VcpuContext>,
 }
 
 impl Loaded {
-    /// Returns the virtual processor.
-    pub fn vcpu(&self) -> &Vcpu {
-        self.domain.vcpu(self.id).expect("a virtual processor that is loaded exists")
+    /// Returns the number of the virtual processor.
+    pub fn id(&self) -> VcpuId {
+        self.vcpu.who.vcpu
     }
 }
 
@@ -70,7 +70,7 @@ impl Runner {
                 self.program_timer();
             }
             if self.running {
-                self.enter();
+                self.run_guest();
             } else {
                 if !self.hv.scrub_some() {
                     hv_arch::power::wait_for_interrupt();
@@ -80,26 +80,30 @@ impl Runner {
         }
     }
 
-    fn enter(&mut self) {
-        let Some(loaded) = &mut self.loaded else {
+    /// Enters the guest, and again after each trap, until there is something else to do.
+    fn run_guest(&mut self) {
+        let Some(Loaded { domain, vcpu, context }) = &mut self.loaded else {
             self.running = false;
             return;
         };
-        let vcpu = loaded.domain.vcpu(loaded.id).expect("a loaded virtual processor exists");
-        if vcpu.refill.load(Ordering::SeqCst) {
-            vcpu.refill.store(false, Ordering::SeqCst);
-            irq::fill(self.hv, &loaded.domain, loaded.id);
-        }
-        match loaded.context.enter() {
-            ExitReason::Sync { esr } => {
-                let guest = GuestSpace::current();
-                let caller = Caller { hv: self.hv, domain: &loaded.domain, vcpu, guest: &guest };
-                trap::handle(&caller, &mut loaded.context, esr);
+        let guest = GuestSpace::current();
+        let caller = Caller { hv: self.hv, domain, vcpu, guest: &guest };
+        loop {
+            // Whoever sets it kicks this processor afterwards, if it is another: nothing is missed for long.
+            if vcpu.refill.load(Ordering::Relaxed) {
+                vcpu.refill.store(false, Ordering::SeqCst);
+                irq::fill(self.hv, domain, vcpu.who.vcpu);
             }
-            ExitReason::Irq => self.take_interrupts(),
-            ExitReason::Serror { esr } => {
-                self.hv.print(format_args!("{}: SError, syndrome {esr:#x}", vcpu.who));
-                loaded.context.inject_serror();
+            match context.enter() {
+                ExitReason::Sync { esr } => trap::handle(&caller, context, esr),
+                ExitReason::Irq => return self.take_interrupts(),
+                ExitReason::Serror { esr } => {
+                    self.hv.print(format_args!("{}: SError, syndrome {esr:#x}", vcpu.who));
+                    context.inject_serror();
+                }
+            }
+            if self.processor.is_to_ask() {
+                return;
             }
         }
     }
@@ -139,15 +143,15 @@ impl Runner {
         let decision = self.hv.scheduler.lock().schedule(self.processor.id, now);
         self.until = decision.until;
         let was_running = core::mem::take(&mut self.running);
-        let previous = self.loaded.as_ref().map(|loaded| loaded.vcpu().who);
+        let previous = self.loaded.as_ref().map(|loaded| loaded.vcpu.who);
         let next = decision.run.map(|chosen| chosen.who);
         if was_running && next == previous {
             self.running = true;
             return;
         }
         if was_running && let Some(loaded) = &self.loaded {
-            loaded.vcpu().set_running_on(None);
-            self.hv.write_runstate(loaded.vcpu(), now);
+            loaded.vcpu.set_running_on(None);
+            self.hv.write_runstate(&loaded.vcpu, now);
         }
         if next != previous && (next.is_some() || !decision.keep) {
             self.unload();
@@ -163,15 +167,18 @@ impl Runner {
             return false;
         }
         if let Some(loaded) = &self.loaded {
-            loaded.vcpu().set_running_on(Some(self.processor.id));
-            self.hv.write_runstate(loaded.vcpu(), now);
+            loaded.vcpu.set_running_on(Some(self.processor.id));
+            // Whoever asks for a refill stores that first and then looks where it runs: one of the two sees
+            // the other.
+            fence(Ordering::SeqCst);
+            self.hv.write_runstate(&loaded.vcpu, now);
         }
         true
     }
 
     fn load(&mut self, who: VcpuRef) -> bool {
         let Some(domain) = self.hv.domain(who.dom) else { return false };
-        let Some(vcpu) = domain.vcpu(who.vcpu) else { return false };
+        let Some(vcpu) = domain.vcpu(who.vcpu).cloned() else { return false };
         let Some(mut context) = vcpu.context.lock().take() else { return false };
         self.hv.activate(&domain, who.vcpu);
         // The timer's interrupt must be as the guest has it before the timer is started.
@@ -179,15 +186,15 @@ impl Runner {
         context.load();
         vcpu.refill.store(true, Ordering::SeqCst);
         *self.processor.loaded.lock() = Some(who);
-        self.loaded = Some(Loaded { domain, id: who.vcpu, context });
+        self.loaded = Some(Loaded { domain, vcpu, context });
         true
     }
 
     fn unload(&mut self) {
         let Some(mut loaded) = self.loaded.take() else { return };
-        irq::unloading(self.hv, &loaded.domain, loaded.id);
+        irq::unloading(self.hv, &loaded.domain, loaded.id());
         loaded.context.save();
-        let vcpu = loaded.domain.vcpu(loaded.id).expect("a loaded virtual processor exists");
+        let vcpu = &loaded.vcpu;
         let deadline = self.hv.virtual_deadline(&loaded.context);
         let sched = vcpu.sched;
         let who = vcpu.who;

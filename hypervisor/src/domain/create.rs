@@ -224,9 +224,9 @@ impl Hypervisor {
         let make = |vcpu| {
             let who = VcpuRef { dom: domain.id, vcpu: VcpuId(vcpu) };
             let sched = self.scheduler.lock().add(who, holds, now);
-            Vcpu::new(who, sched, domain.fresh_context(who.vcpu, 0))
+            Arc::new(Vcpu::new(who, sched, domain.fresh_context(who.vcpu, 0)))
         };
-        let vcpus: Vec<Vcpu> = (0..count).map(make).collect();
+        let vcpus: Vec<_> = (0..count).map(make).collect();
         domain.vcpus.call_once(|| vcpus);
         Ok(())
     }

@@ -26,7 +26,7 @@ pub(super) fn find<'a>(request: &'a Request<'_>, number: u32) -> Result<&'a Vcpu
     if number >= request.domain.settings.max_vcpus {
         return Err(Errno::EINVAL);
     }
-    request.domain.vcpu(VcpuId(number)).ok_or(Errno::ESRCH)
+    request.domain.vcpu(VcpuId(number)).map(|vcpu| &**vcpu).ok_or(Errno::ESRCH)
 }
 
 pub(super) fn info(request: &mut Request<'_>) -> Result<(), Errno> {
