@@ -126,6 +126,10 @@ impl Outcome {
 }
 
 /// Carries out hypercall `number`.
+///
+/// Handlers stay functions of their own: what one of them keeps in registers and on the stack, the others, and
+/// the shortest paths, need not pay for.
+#[inline]
 pub fn dispatch(caller: &Caller<'_>, number: u64, arguments: &Arguments) -> Outcome {
     use hypercall_abi::hypercall as numbers;
     match number {

@@ -10,6 +10,7 @@ use hypercall_abi::errno::Errno;
 const CHUNK: u32 = 128;
 
 /// Carries out the command in x0 on x1 bytes at x2.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [command, count, buffer, ..] = *arguments;
     if let Err(error) = privilege::control(caller.subject()) {

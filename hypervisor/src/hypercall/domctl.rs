@@ -40,6 +40,7 @@ impl Request<'_> {
 }
 
 /// Carries out the request at the address in x0.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [address, ..] = *arguments;
     let handle = Handle::<Domctl>::from_register(address);

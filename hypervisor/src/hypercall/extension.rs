@@ -14,6 +14,7 @@ const PAGE: usize = to_index(PAGE_SIZE);
 const COPY_AT_ONCE: u64 = 4;
 
 /// Carries out the request of x1 bytes at the address in x0, from its byte x2 on.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [address, length, done, ..] = *arguments;
     match read(caller, address, length) {

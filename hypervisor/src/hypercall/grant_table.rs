@@ -25,6 +25,7 @@ const OPERATION_BITS: u32 = 12;
 const OPERATION: u32 = (1 << OPERATION_BITS) - 1;
 
 /// Carries out the operation in x0 on the array at x1 of the length in x2.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [command, array, count, ..] = *arguments;
     let (command, count) = (word(command), word(count));

@@ -18,6 +18,7 @@ enum Rule {
 }
 
 /// Carries out the operation in x0 with the structure x1 points to.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [command, argument, ..] = *arguments;
     let result = match u32::try_from(command) {

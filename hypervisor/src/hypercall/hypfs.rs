@@ -39,6 +39,7 @@ enum Content {
 type Files = BTreeMap<String, Content>;
 
 /// Carries out the operation in x0 on the path at x1, x2 bytes long, with the buffer at x3, x4 bytes long.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [operation, path, length, buffer, size] = *arguments;
     if let Err(error) = privilege::control(caller.subject()) {

@@ -19,6 +19,7 @@ use hypercall_abi::errno::Errno;
 use hypercall_abi::memory as abi;
 
 /// Carries out a memory operation.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [command, argument, ..] = *arguments;
     let operation = command & ((1 << abi::OPERATION_BITS) - 1);

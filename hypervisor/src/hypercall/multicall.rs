@@ -11,6 +11,7 @@ const RESULT: u64 = core::mem::offset_of!(MulticallEntry, result) as u64;
 
 /// Carries out the x1 calls at x0, in order. Each result stands beside its call; one that is not to
 /// be written ends the list.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [list, count, ..] = *arguments;
     for index in 0..count {

@@ -12,6 +12,7 @@ use hypercall_abi::physdev::{
 };
 
 /// Carries out operation x0 with the structure at x1.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [operation, address, ..] = *arguments;
     operate(caller, operation, address).into()

@@ -9,6 +9,7 @@ use hypercall_abi::errno::Errno;
 use hypercall_abi::platform::{PlatformOp, SetTime64, XENPF_INTERFACE_VERSION, XENPF_SETTIME64};
 
 /// Carries out the operation at the address in x0.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [argument, ..] = *arguments;
     operation(caller, argument).into()

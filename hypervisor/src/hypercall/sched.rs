@@ -19,6 +19,7 @@ const PORT_SIZE: usize = size_of::<u32>();
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Carries out the sub-operation in x0 with the structure x1 points to.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [command, argument, ..] = *arguments;
     match word(command) {

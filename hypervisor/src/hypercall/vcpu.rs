@@ -15,6 +15,7 @@ use hypercall_abi::vcpu::{
 const PAGE: u64 = PAGE_SIZE;
 
 /// Carries out the sub-operation in x0 on the virtual processor in x1, with the structure x2 points to.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [command, vcpu, argument, ..] = *arguments;
     let Some(vcpu) = caller.domain.vcpu(VcpuId(word(vcpu))) else { return Errno::ENOENT.into() };

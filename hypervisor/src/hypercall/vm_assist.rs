@@ -8,6 +8,7 @@ use hypercall_abi::hypercall::{
 };
 
 /// Turns the assistance in x1 on or off, as x0 says.
+#[inline(never)]
 pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     let [command, kind, ..] = *arguments;
     if word(kind) != VMASST_TYPE_RUNSTATE_UPDATE_FLAG {
