@@ -5,7 +5,7 @@ pub mod mmio;
 pub mod smc;
 pub mod sysreg;
 
-use crate::hypercall::{self, Caller, Outcome};
+use crate::hypercall::{self, Arguments, Caller, Outcome};
 use crate::machine::{Machine, VcpuContext};
 use hv_core::exit::{self, Exit};
 
@@ -15,12 +15,13 @@ const XEN_HYPERCALL: u64 = 0x16 << 26 | 1 << 25 | hypercall_abi::hypercall::HVC_
 const NUMBER: usize = 16;
 
 /// Handles a synchronous exception of the guest with syndrome `esr`.
+#[inline(always)]
 pub fn handle(caller: &Caller<'_>, context: &mut VcpuContext, esr: u64) {
     if esr == XEN_HYPERCALL {
         return hypercall(caller, context);
     }
     let (virtual_address, page) = Machine::fault();
-    match exit::decode(esr, virtual_address, page, context.spsr()) {
+    match exit::decode(esr, virtual_address, page, || context.spsr()) {
         Exit::Hypercall { immediate: hypercall_abi::hypercall::HVC_TAG } => {
             hypercall(caller, context);
         }
@@ -52,15 +53,20 @@ pub fn handle(caller: &Caller<'_>, context: &mut VcpuContext, esr: u64) {
     }
 }
 
+#[inline(always)]
 fn hypercall(caller: &Caller<'_>, context: &mut VcpuContext) {
-    let arguments = core::array::from_fn(|number| context.gpr(number));
-    match hypercall::dispatch(caller, context.gpr(NUMBER), &arguments) {
+    match hypercall::dispatch(caller, context.gpr(NUMBER), context.arguments()) {
         Outcome::Done(result) => context.set_gpr(0, Outcome::register(result)),
-        Outcome::Again(arguments) => {
-            for (number, value) in arguments.into_iter().enumerate() {
-                context.set_gpr(number, value);
-            }
-            context.set_pc(context.pc().wrapping_sub(4));
-        }
+        Outcome::Again(arguments) => again(context, &arguments),
     }
+}
+
+/// Has the guest execute its instruction once more, with these arguments.
+#[cold]
+#[inline(never)]
+fn again(context: &mut VcpuContext, arguments: &Arguments) {
+    for (number, value) in arguments.iter().enumerate() {
+        context.set_gpr(number, *value);
+    }
+    context.set_pc(context.pc().wrapping_sub(4));
 }

@@ -81,6 +81,10 @@ impl Runner {
     }
 
     /// Enters the guest, and again after each trap, until there is something else to do.
+    ///
+    /// A function of its own: each entry leaves no register to what is around it, which would be stored and
+    /// loaded at every trap.
+    #[inline(never)]
     fn run_guest(&mut self) {
         let Some(Loaded { domain, vcpu, context }) = &mut self.loaded else {
             self.running = false;

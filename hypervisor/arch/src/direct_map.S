@@ -1,11 +1,45 @@
 // Copying and clearing memory that guests may change meanwhile.
 
-// direct_copy(x0 = to, x1 = from, x2 = length): clobbers x0 to x10 and the flags.
+// direct_copy(x0 = to, x1 = from, x2 = length): returns x0, clobbers x1 to x11 and the flags.
+// Much is copied by eight vector registers, which are the guest's and are put back.
+.arch_extension fp
+.arch_extension simd
 .section .text.direct_copy, "ax"
 .global direct_copy
 .balign 64
 direct_copy:
+    cmp     x2, #512                    // from here on it is worth saving them
+    b.lo    memcpy
+    mov     x11, x0
+    sub     sp, sp, #128
+    stp     q0, q1, [sp]
+    stp     q2, q3, [sp, #32]
+    stp     q4, q5, [sp, #64]
+    stp     q6, q7, [sp, #96]
+    sub     x2, x2, #128
+0:  ldp     q0, q1, [x1], #128
+    ldp     q2, q3, [x1, #-96]
+    ldp     q4, q5, [x1, #-64]
+    ldp     q6, q7, [x1, #-32]
+    stp     q0, q1, [x0], #128
+    stp     q2, q3, [x0, #-96]
+    stp     q4, q5, [x0, #-64]
+    stp     q6, q7, [x0, #-32]
     subs    x2, x2, #128
+    b.hs    0b
+    add     x2, x2, #128
+    ldp     q0, q1, [sp]
+    ldp     q2, q3, [sp, #32]
+    ldp     q4, q5, [sp, #64]
+    ldp     q6, q7, [sp, #96]
+    add     sp, sp, #128
+    b       9f
+
+// The compiler's memcpy, whose own moves eight bytes in four instructions. Also before vector registers are allowed.
+.global memcpy
+memcpy:
+    mov     x11, x0
+9:  subs    x2, x2, #128
     b.lo    2f
 1:  ldp     x3, x4, [x1], #64
     ldp     x5, x6, [x1, #-48]
@@ -54,7 +88,8 @@ direct_copy:
 7:  tbz     x2, #0, 8f
     ldrb    w3, [x1]
     strb    w3, [x0]
-8:  ret
+8:  mov     x0, x11
+    ret
 
 // direct_zero(x0 = page, x1 = DCZID_EL0): clobbers x0 to x3 and the flags.
 .section .text.direct_zero, "ax"

@@ -12,6 +12,7 @@ pub use claims::{BootRegion, ClaimError, device_tree, manage, map_ram};
 
 use crate::cache;
 use crate::mmu::{self, DIRECT_BASE, MapError};
+use crate::percpu;
 use crate::regs::DczidEl0;
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -22,7 +23,7 @@ use hv_core::memory::FrameMemory;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DirectMap;
 
-/// A managed range. Ranges are added and grow, and never shrink.
+/// A managed range of whole pages. Ranges are added and grow; what is managed stays so.
 struct Managed {
     start: AtomicU64,
     len: AtomicU64,
@@ -60,11 +61,13 @@ impl DirectMap {
     /// Says whether all of the `len` bytes from `at` are managed, and so may be reached.
     #[inline(always)]
     pub fn covers(&self, at: MachineAddr, len: usize) -> bool {
-        // The first range holds most of the memory.
-        let [first, rest @ ..] = &MANAGED;
-        first.covers(at, len) || Self::covers_further(rest, at, len)
+        // The first range holds most of the memory, and the second the single pages that are taken from what is
+        // in pieces anyway: tables, and pages shared with guests.
+        let [first, second, rest @ ..] = &MANAGED;
+        first.covers(at, len) || second.covers(at, len) || Self::covers_further(rest, at, len)
     }
 
+    #[cold]
     #[inline(never)]
     fn covers_further(ranges: &[Managed], at: MachineAddr, len: usize) -> bool {
         ranges.iter().any(|range| range.covers(at, len))
@@ -82,10 +85,11 @@ impl DirectMap {
     /// Returns where the word at `at` is.
     #[inline(always)]
     fn word<T>(&self, at: MachineAddr) -> *mut T {
-        if !at.raw().is_multiple_of(align_of::<T>() as u64) {
+        // Ranges are whole pages, so an aligned word that begins in one lies in it.
+        if !at.raw().is_multiple_of(align_of::<T>() as u64) || !self.covers(at, 1) {
             outside(at, size_of::<T>());
         }
-        self.pointer(at, size_of::<T>()).cast()
+        direct(at).cast()
     }
 }
 
@@ -250,17 +254,42 @@ fn peek_be32(at: MachineAddr) -> u32 {
 
 /// Makes `len` more bytes from `start` managed. The caller knows that nobody else has them.
 fn add_managed(start: u64, len: u64) -> bool {
-    for range in &MANAGED {
+    let mut ranges = MANAGED.iter();
+    let added = ranges.by_ref().find(|range| {
         let known = range.len.load(Ordering::Relaxed);
         if known == 0 {
             range.start.store(start, Ordering::Relaxed);
             range.len.store(len, Ordering::Release);
             return true;
         }
-        if range.start.load(Ordering::Relaxed) + known == start {
+        let continues = range.start.load(Ordering::Relaxed) + known == start;
+        if continues {
             range.len.store(known + len, Ordering::Release);
-            return true;
+        }
+        continues
+    });
+    if added.is_some() {
+        join_managed();
+    }
+    added.is_some()
+}
+
+/// Joins ranges between which there is nothing left, into the earlier of the two, which is looked at first.
+///
+/// Another processor might see half of that: once there is one, ranges stay apart.
+fn join_managed() {
+    if !percpu::is_alone() {
+        return;
+    }
+    for (place, range) in MANAGED.iter().enumerate() {
+        for other in MANAGED.iter().skip(place + 1) {
+            let [start, len] = [&range.start, &range.len].map(|word| word.load(Ordering::Relaxed));
+            let [next, more] = [&other.start, &other.len].map(|word| word.load(Ordering::Relaxed));
+            if more != 0 && (start + len == next || next + more == start) {
+                range.start.store(start.min(next), Ordering::Relaxed);
+                range.len.store(len + more, Ordering::Relaxed);
+                other.len.store(0, Ordering::Relaxed);
+            }
         }
     }
-    false
 }

@@ -48,6 +48,11 @@ pub fn affinity(cpu: CpuId) -> Option<u64> {
     (affinity != u64::MAX).then_some(affinity)
 }
 
+/// Says whether no other processor has been started yet.
+pub(crate) fn is_alone() -> bool {
+    STARTED.load(Ordering::SeqCst) <= 1
+}
+
 #[inline(always)]
 fn this_block() -> &'static CpuBlock {
     let address =

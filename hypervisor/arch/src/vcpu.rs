@@ -86,7 +86,7 @@ pub struct VcpuContext {
     floating_point: FloatingPoint,
     interrupts: CpuInterface,
     timer: VirtualTimer,
-    /// The number of the processor whose registers hold it, or [`NOWHERE`].
+    /// One more than the number of the processor whose registers hold it, or [`NOWHERE`].
     loaded_on: u32,
 }
 
@@ -256,7 +256,7 @@ impl VcpuContext {
         // SAFETY: `fp_load` reads the structure and writes only registers Rust code here never uses.
         unsafe { fp_load(vectors) };
         self.interrupts.load();
-        self.loaded_on = this_cpu().0;
+        self.loaded_on = this_cpu().0.wrapping_add(1);
     }
 
     /// Takes the guest's state out of the machine, and silences its timer.
@@ -279,19 +279,26 @@ impl VcpuContext {
     /// Returns the processor whose registers hold this state, if one does.
     #[inline(always)]
     pub fn loaded_on(&self) -> Option<CpuId> {
-        (self.loaded_on != NOWHERE).then_some(CpuId(self.loaded_on))
+        self.loaded_on.checked_sub(1).map(CpuId)
     }
 
     /// Says whether this processor's registers hold the state.
     #[inline(always)]
     pub fn is_loaded(&self) -> bool {
-        self.loaded_on == this_cpu().0
+        self.loaded_on == this_cpu().0.wrapping_add(1)
     }
 
     /// Returns general register `number`; 31 is the zero register.
     #[inline(always)]
     pub fn gpr(&self, number: usize) -> u64 {
         self.frame.general.get(number).copied().unwrap_or(0)
+    }
+
+    /// Returns the first general registers: the arguments of a call.
+    #[inline(always)]
+    pub fn arguments<const COUNT: usize>(&self) -> &[u64; COUNT] {
+        const { assert!(COUNT <= 31, "there are no more") };
+        self.frame.general.first_chunk().expect("there are as many")
     }
 
     /// Sets general register `number`; 31 is the zero register.
@@ -418,8 +425,8 @@ impl fmt::Debug for VcpuContext {
     }
 }
 
-/// No processor's number.
-const NOWHERE: u32 = u32::MAX;
+/// Not loaded.
+const NOWHERE: u32 = 0;
 
 const REASON_SYNC: u64 = 0;
 const REASON_IRQ: u64 = 1;

@@ -120,12 +120,16 @@ pub struct RegisterAccess {
 
 const SPSR_AARCH32: u64 = 1 << 4;
 
-/// Decodes a synchronous exception from a guest: `ESR_EL2`, `FAR_EL2`, `HPFAR_EL2`, `SPSR_EL2`.
-pub fn decode(esr: u64, far: u64, hpfar: u64, spsr: u64) -> Exit {
+/// Decodes a synchronous exception from a guest: `ESR_EL2`, `FAR_EL2`, `HPFAR_EL2`, and `SPSR_EL2`, which is
+/// asked for only where it matters.
+#[inline]
+pub fn decode(esr: u64, far: u64, hpfar: u64, spsr: impl FnOnce() -> u64) -> Exit {
     let class = esr >> 26 & 0x3f;
-    let from_aarch32 = spsr & SPSR_AARCH32 != 0;
-    if from_aarch32 && matches!(class, 0x01..=0x0c) && !condition_holds(esr, spsr) {
-        return Exit::Skipped;
+    if matches!(class, 0x01..=0x0c) {
+        let spsr = spsr();
+        if spsr & SPSR_AARCH32 != 0 && !condition_holds(esr, spsr) {
+            return Exit::Skipped;
+        }
     }
     match class {
         0x01 => match esr & 3 {
@@ -245,6 +249,10 @@ mod tests {
 
     const IL: u64 = 1 << 25;
     const EL1H: u64 = 0x5;
+
+    fn decode(esr: u64, far: u64, hpfar: u64, spsr: u64) -> Exit {
+        super::decode(esr, far, hpfar, || spsr)
+    }
 
     fn class(ec: u64) -> u64 {
         ec << 26 | IL

@@ -282,6 +282,11 @@ impl VcpuContext {
         self.general.get(number).copied().unwrap_or(0)
     }
 
+    /// Returns the first general registers: the arguments of a call.
+    pub fn arguments<const COUNT: usize>(&self) -> &[u64; COUNT] {
+        self.general.first_chunk().expect("there are as many")
+    }
+
     /// Sets general register `number`; 31 is the zero register.
     pub fn set_gpr(&mut self, number: usize, value: u64) {
         if let Some(register) = self.general.get_mut(number) {
