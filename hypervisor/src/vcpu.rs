@@ -157,17 +157,16 @@ impl Runner {
             loaded.vcpu.set_running_on(None);
             self.hv.write_runstate(&loaded.vcpu, now);
         }
-        if next != previous && (next.is_some() || !decision.keep) {
-            self.unload();
-        }
+        let leaves = next != previous && (next.is_some() || !decision.keep);
+        let left = if leaves { self.unload(now) } else { None };
         if let Some(next) = next {
-            self.running = self.start(next, now);
+            self.running = self.start(next, left, now);
         }
     }
 
-    /// Puts `who` in charge; says whether it could.
-    fn start(&mut self, who: VcpuRef, now: Nanos) -> bool {
-        if self.loaded.is_none() && !self.load(who) {
+    /// Puts `who` in charge; says whether it could. `left` is the domain that ran before.
+    fn start(&mut self, who: VcpuRef, left: Option<Arc<Domain>>, now: Nanos) -> bool {
+        if self.loaded.is_none() && !self.load(who, left) {
             return false;
         }
         if let Some(loaded) = &self.loaded {
@@ -180,8 +179,11 @@ impl Runner {
         true
     }
 
-    fn load(&mut self, who: VcpuRef) -> bool {
-        let Some(domain) = self.hv.domain(who.dom) else { return false };
+    fn load(&mut self, who: VcpuRef, left: Option<Arc<Domain>>) -> bool {
+        // While the scheduler runs one of its virtual processors, a domain keeps its number: the same number is
+        // the same domain.
+        let same = left.filter(|domain| domain.id == who.dom);
+        let Some(domain) = same.or_else(|| self.hv.domain(who.dom)) else { return false };
         let Some(vcpu) = domain.vcpu(who.vcpu).cloned() else { return false };
         let Some(mut context) = vcpu.context.lock().take() else { return false };
         self.hv.activate(&domain, who.vcpu);
@@ -194,22 +196,22 @@ impl Runner {
         true
     }
 
-    fn unload(&mut self) {
-        let Some(mut loaded) = self.loaded.take() else { return };
-        irq::unloading(self.hv, &loaded.domain, loaded.id());
-        loaded.context.save();
-        let vcpu = &loaded.vcpu;
-        let deadline = self.hv.virtual_deadline(&loaded.context);
-        let sched = vcpu.sched;
-        let who = vcpu.who;
-        *vcpu.context.lock() = Some(loaded.context);
+    /// Takes what is loaded out of the registers; returns its domain.
+    fn unload(&mut self, now: Nanos) -> Option<Arc<Domain>> {
+        let Loaded { domain, vcpu, mut context } = self.loaded.take()?;
+        let (who, sched) = (vcpu.who, vcpu.sched);
+        irq::unloading(self.hv, &domain, who.vcpu);
+        context.save();
+        let deadline = self.hv.virtual_deadline(&context);
+        *vcpu.context.lock() = Some(context);
         *self.processor.loaded.lock() = None;
         if deadline != Nanos::NEVER {
             let timer = Timer { who, kind: TimerKind::Virtual };
             self.processor.timers.lock().set(timer, deadline);
         }
-        let kick = self.hv.scheduler.lock().saved(sched, self.hv.machine.now());
+        let kick = self.hv.scheduler.lock().saved(sched, now);
         self.hv.kick_cpu(kick);
+        Some(domain)
     }
 }
 

@@ -359,6 +359,7 @@ impl Frames {
     }
 
     /// Holds a frame that is `dom`'s memory or lent to it, until [`Frames::put`].
+    #[inline(always)]
     pub fn get(&mut self, mfn: Mfn, dom: DomId) -> Result<(), FramesError> {
         let frame = self.table.get_mut(mfn.number()).ok_or(FramesError::NotOwned)?;
         if !matches!(frame.state, State::Ram | State::Shared)

@@ -144,6 +144,7 @@ impl Table {
     }
 
     /// Returns the index of `mfn`'s entry.
+    #[inline(always)]
     pub(super) fn index(&self, mfn: u64) -> Option<usize> {
         self.banks.iter().find_map(|bank| bank.index(mfn))
     }

@@ -36,6 +36,7 @@ pub(super) struct ActiveTable {
 
 impl ActiveTable {
     /// Returns the entry of `grant`, which the shared table has.
+    #[inline(always)]
     pub(super) fn get_mut(&mut self, grant: GrantRef) -> &mut Active {
         let index = grant.index() / CHUNK;
         if self.chunks.len() <= index {

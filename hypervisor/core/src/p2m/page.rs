@@ -66,6 +66,7 @@ impl P2m {
     }
 
     /// Follows tables towards `gfn` as far as they go: the last entry, its place and its level.
+    #[inline(always)]
     fn find(&self, memory: &impl FrameMemory, gfn: Gfn) -> Option<(MachineAddr, Descriptor, u8)> {
         if gfn.number() >= self.gfn_end {
             return None;
