@@ -12,12 +12,11 @@ use crate::state::{Host, HostGic, Hypervisor, Processor};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
-use hashbrown::HashMap;
 use hv_core::addr::{Gfn, GuestAddr, MachineAddr, Mfn};
 use hv_core::frames::Frames;
 use hv_core::grant::Limits;
 use hv_core::guest::{GuestMemory, Handle};
-use hv_core::ids::{CpuId, DomId, Irq, VcpuId};
+use hv_core::ids::{CpuId, DomId, DomMap, Irq, VcpuId};
 use hv_core::p2m::{Kind, Vmids};
 use hv_core::sched::{Hold, Scheduler};
 use hv_core::vgic::{Layout, RedistributorRegion};
@@ -72,7 +71,7 @@ impl Testbed {
                 timer_node_frequency: 0,
             },
             frames: Lock::new(frames),
-            domains: Lock::new(HashMap::new()),
+            domains: Lock::new(DomMap::default()),
             vmids: Lock::new(Vmids::new(8, CPUS)),
             scheduler: Lock::new(scheduler),
             processors,
