@@ -146,6 +146,7 @@ impl Runner {
         let now = self.hv.machine.now();
         let decision = self.hv.scheduler.lock().schedule(self.processor.id, now);
         self.until = decision.until;
+        self.hv.kick_cpu(decision.help);
         let was_running = core::mem::take(&mut self.running);
         let previous = self.loaded.as_ref().map(|loaded| loaded.vcpu.who);
         let next = decision.run.map(|chosen| chosen.who);

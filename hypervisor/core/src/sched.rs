@@ -77,6 +77,8 @@ pub struct Decision {
     pub keep: bool,
     /// When to decide again at the latest.
     pub until: Nanos,
+    /// An idle processor that could take what still waits here.
+    pub help: Kick,
 }
 
 /// A virtual processor chosen to run.
@@ -175,6 +177,8 @@ pub struct Scheduler {
     entities: Vec<Option<Entity>>,
     cpus: Vec<Cpu>,
     online: CpuSet,
+    /// Processors that run nothing.
+    idle: CpuSet,
     groups: Vec<Option<Group>>,
     pools: Pools,
     generation: u32,
@@ -193,6 +197,7 @@ impl Scheduler {
             state.idle_since = now;
         }
         self.online = self.online | CpuSet::only(cpu);
+        self.idle = self.idle | CpuSet::only(cpu);
         let online = self.online;
         // It was in no pool before, unless it comes up a second time, which changes nothing.
         let _: Result<(), pool::PoolError> = self.pools.give(PoolId::BOOT, Some(cpu), online);
@@ -374,7 +379,9 @@ impl Scheduler {
         let min = self.min_vruntime(cpu);
         let chosen = best.and_then(|id| Some((id, self.entities.get_mut(id.index())?.as_mut()?)));
         let Some((id, entity)) = chosen else {
-            return Decision { run: None, keep: self.may_keep(cpu), until: self.next_refill(cpu) };
+            self.idle = self.idle | CpuSet::only(cpu);
+            let (keep, until) = (self.may_keep(cpu), self.next_refill(cpu));
+            return Decision { run: None, keep, until, help: Kick::Nobody };
         };
         entity.loaded = Some(cpu);
         entity.running = true;
@@ -391,7 +398,9 @@ impl Scheduler {
             state.min_vruntime = min.max(vruntime);
             state.idle = state.idle + (now - state.idle_since);
         }
-        Decision { run: Some(chosen), keep: false, until: self.slice_end(cpu, id, now) }
+        self.idle = self.idle - CpuSet::only(cpu);
+        let until = self.slice_end(cpu, id, now);
+        Decision { run: Some(chosen), keep: false, until, help: self.help_for(cpu) }
     }
 
     /// Notes that `cpu` has saved the registers of a virtual processor it no longer runs.
@@ -604,7 +613,8 @@ mod tests {
         let id = scheduler.add(vcpu(1, 0), Hold::empty(), Nanos(0));
         let decision = scheduler.schedule(CPU0, Nanos(0));
         let run = Some(Chosen { id, who: vcpu(1, 0) });
-        assert_eq!(decision, Decision { run, keep: false, until: Nanos::NEVER });
+        let until = Nanos::NEVER;
+        assert_eq!(decision, Decision { run, keep: false, until, help: Kick::Nobody });
     }
 
     #[test]

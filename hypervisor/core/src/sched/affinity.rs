@@ -2,7 +2,7 @@
 
 use crate::bits::ones;
 use crate::ids::CpuId;
-use core::ops::{BitAnd, BitOr};
+use core::ops::{BitAnd, BitOr, Sub};
 
 /// A set of physical processors, of which there are at most 64.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -58,6 +58,14 @@ impl BitOr for CpuSet {
 
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+}
+
+impl Sub for CpuSet {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 }
 

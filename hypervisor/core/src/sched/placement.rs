@@ -24,9 +24,12 @@ impl Scheduler {
         let home = entity.cpu;
         let target = if let Some(cpu) = entity.loaded {
             cpu
-        } else if preferred.contains(home) && self.is_idle(home) {
+        } else if preferred.contains(home) && self.is_idle_but_for(id, home) {
             home
-        } else if let Some(idle) = preferred.iter().find(|cpu| self.is_idle(*cpu)) {
+        } else if let Some(idle) = preferred.iter().find(|cpu| self.is_idle_but_for(id, *cpu)) {
+            idle
+        } else if let Some(idle) = allowed.iter().find(|cpu| self.is_idle_but_for(id, *cpu)) {
+            // Rather there than nowhere: nobody waits where it would like to run while it could run.
             idle
         } else if preferred.contains(home) {
             home
@@ -56,19 +59,33 @@ impl Scheduler {
         if first || alone { Kick::Cpu(cpu) } else { Kick::Nobody }
     }
 
-    fn is_idle(&self, cpu: CpuId) -> bool {
-        self.cpus.get(cpu.index()).is_some_and(|state| state.online && state.running.is_none())
-            && self.queued_on(cpu) == 0
+    /// Says whether `cpu` has nothing to do but, perhaps, `id`.
+    fn is_idle_but_for(&self, id: SchedId, cpu: CpuId) -> bool {
+        self.cpus.get(cpu.index()).is_some_and(|state| {
+            state.online && state.running.is_none() && state.queue.iter().all(|other| *other == id)
+        })
+    }
+
+    /// Finds an idle processor that could take somebody who waits in the queue of `cpu`.
+    ///
+    /// Two may have been put there, one after the other, while it had nothing to do.
+    pub(super) fn help_for(&self, cpu: CpuId) -> Kick {
+        let idle = (self.idle & self.online) - CpuSet::only(cpu);
+        if idle.is_empty() {
+            return Kick::Nobody;
+        }
+        // One that is loaded is still to be saved, and then woken.
+        let waiting = self.queued(cpu).filter(|entity| !entity.running && entity.loaded.is_none());
+        let helper = waiting.filter_map(|entity| (entity.allowed & idle).iter().next()).next();
+        helper.map_or(Kick::Nobody, Kick::Cpu)
     }
 
     /// Says whether `id`, which `cpu` gives up though it can run, is best left in the queue of `cpu`: it may
     /// run there, and no idle processor could take it.
     pub(super) fn is_at_home(&self, id: SchedId, cpu: CpuId) -> bool {
         self.entity(id).is_some_and(|entity| {
-            let mut elsewhere = (entity.allowed & self.online).iter().filter(|other| *other != cpu);
-            entity.cpu == cpu
-                && entity.allowed.contains(cpu)
-                && !elsewhere.any(|other| self.is_idle(other))
+            let elsewhere = (entity.allowed & self.idle) - CpuSet::only(cpu);
+            entity.cpu == cpu && entity.allowed.contains(cpu) && elsewhere.is_empty()
         })
     }
 
