@@ -506,7 +506,7 @@ impl Service {
     }
 
     fn close(&mut self, id: ConnectionId) {
-        self.sockets.remove(id, self.poll.registry());
+        self.sockets.remove(id);
         self.server.disconnect(id);
         self.ready.remove(&id);
     }

@@ -15,6 +15,8 @@ use xenstore::wire::{Decoder, Message};
 
 /// The token of a connection is this plus its number.
 const FIRST_TOKEN: usize = 16;
+/// Bytes that are asked for when a program may have sent some.
+const READ_AT_ONCE: usize = 4096;
 
 /// The listening socket, removed when the daemon ends.
 #[derive(Debug)]
@@ -87,6 +89,8 @@ impl Drop for Listener {
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     sockets: BTreeMap<ConnectionId, Socket>,
+    /// What is read at once, kept so that it need not be cleared each time.
+    buffer: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -130,12 +134,10 @@ impl Sockets {
         self.sockets.contains_key(&id)
     }
 
-    /// Forgets a program.
-    pub(crate) fn remove(&mut self, id: ConnectionId, registry: &Registry) {
-        if let Some(mut socket) = self.sockets.remove(&id) {
-            // Closing the descriptor takes it out of the poll anyway.
-            let _deregistered = registry.deregister(&mut socket.stream);
-        }
+    /// Forgets a program. Closing its descriptor, of which there is no other, takes it out of the
+    /// poll.
+    pub(crate) fn remove(&mut self, id: ConnectionId) {
+        self.sockets.remove(&id);
     }
 
     /// Notes that something arrived, and returns whose.
@@ -156,13 +158,13 @@ impl Sockets {
             if !socket.readable {
                 return Ok(None);
             }
-            let mut bytes = [0; 4096];
-            match socket.stream.read(&mut bytes) {
+            self.buffer.resize(READ_AT_ONCE, 0);
+            match socket.stream.read(&mut self.buffer) {
                 Ok(0) => return Err(Closed),
                 Ok(count) => {
                     // Less than asked for is all there was: what comes next is told again.
-                    socket.readable = count == bytes.len();
-                    socket.decoder.extend(bytes.get(..count).unwrap_or_default());
+                    socket.readable = count == READ_AT_ONCE;
+                    socket.decoder.extend(self.buffer.get(..count).unwrap_or_default());
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => socket.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
