@@ -155,7 +155,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::{self, VERSION};
+    use crate::record::{self, Frame, VERSION};
     use crate::server::{ConnectionId, Server, restore};
     use crate::wire::Kind;
 
@@ -195,10 +195,10 @@ mod tests {
             let mut records = Vec::new();
             Record::Header { version: VERSION, boot: "".into(), epoch: 0 }.encode(&mut records);
             self.link.record(0).encode(&mut records);
-            records.extend(self.server.snapshot(&[]));
-            self.file = record::frame(&records);
+            let mut frame = Frame::default();
+            self.server.snapshot(records, &[]).take(&mut frame, usize::MAX);
+            self.file = frame.seal().to_vec();
             self.server.keep_journal();
-            self.server.take_journal();
         }
 
         /// The daemon that comes after this one was killed.
@@ -224,8 +224,9 @@ mod tests {
             if !self.link.is_settled() {
                 self.server.note(&self.link.record(0));
             }
-            let records = self.server.take_journal();
-            self.file.extend(record::frame(&records));
+            let journal = self.server.journal().unwrap();
+            self.file.extend(journal.seal());
+            journal.clear();
             if kill == Kill::Written {
                 return false;
             }

@@ -13,6 +13,8 @@ use crate::wire::ABSOLUTE_PATH_MAX;
 pub const INTRODUCE_DOMAIN: &str = "@introduceDomain";
 /// Watched for domains that stop or go away.
 pub const RELEASE_DOMAIN: &str = "@releaseDomain";
+/// The special paths that have a node.
+pub(crate) const SPECIAL: [&str; 2] = [INTRODUCE_DOMAIN, RELEASE_DOMAIN];
 
 /// The absolute path of a node; cheap to clone.
 #[derive(Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash)]
@@ -64,8 +66,12 @@ impl NodePath {
 
     /// Returns the path of a child.
     pub fn child(&self, name: &str) -> Self {
-        let separator = if &*self.0 == "/" { "" } else { "/" };
-        Self(Arc::from(format!("{}{separator}{name}", self.0)))
+        let above = if &*self.0 == "/" { "" } else { &*self.0 };
+        let mut path = String::with_capacity(above.len() + 1 + name.len());
+        path.push_str(above);
+        path.push('/');
+        path.push_str(name);
+        Self(Arc::from(path))
     }
 
     /// Returns the length that counts against a domain's limit: less `/local/domain/N/`.

@@ -13,6 +13,8 @@ use crate::permission::Permission;
 pub const VERSION: u32 = 1;
 /// Bytes before a frame's records: their number and their checksum.
 const FRAME_HEADER: usize = 8;
+/// Bytes of memory that an empty frame keeps for its next records.
+const FRAME_KEPT: usize = 64 << 10;
 
 /// Whose a watch or a transaction is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd, Serialize, Deserialize)]
@@ -200,14 +202,50 @@ impl Record<'_> {
     }
 }
 
-/// Makes a frame of records, ready to be written.
-pub fn frame(records: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(FRAME_HEADER + records.len());
-    let length = u32::try_from(records.len()).expect("a frame is shorter than 4 GiB");
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(&crc32fast::hash(records).to_le_bytes());
-    bytes.extend_from_slice(records);
-    bytes
+/// The records of one step, as they are written down.
+#[derive(Debug)]
+pub struct Frame {
+    /// Room for the header, and the records.
+    bytes: Vec<u8>,
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Self { bytes: vec![0; FRAME_HEADER] }
+    }
+}
+
+impl Frame {
+    /// Adds a record.
+    pub fn add(&mut self, record: &Record<'_>) {
+        record.encode(&mut self.bytes);
+    }
+
+    /// Adds records that are encoded already.
+    pub fn extend(&mut self, records: &[u8]) {
+        self.bytes.extend_from_slice(records);
+    }
+
+    /// Returns the records.
+    pub fn records(&self) -> &[u8] {
+        self.bytes.get(FRAME_HEADER..).unwrap_or_default()
+    }
+
+    /// Returns the frame, ready to be written.
+    pub fn seal(&mut self) -> &[u8] {
+        let length = u32::try_from(self.records().len()).expect("a frame is shorter than 4 GiB");
+        let checksum = crc32fast::hash(self.records());
+        if let Some((header, _)) = self.bytes.split_first_chunk_mut::<FRAME_HEADER>() {
+            *header = (u64::from(length) | u64::from(checksum) << 32).to_le_bytes();
+        }
+        &self.bytes
+    }
+
+    /// Takes all records out, and keeps the memory for the next step unless it is much.
+    pub fn clear(&mut self) {
+        self.bytes.truncate(FRAME_HEADER);
+        self.bytes.shrink_to(FRAME_KEPT);
+    }
 }
 
 /// Returns the records of all whole frames, and how many bytes of `file` those take.
@@ -247,6 +285,12 @@ mod tests {
     use super::*;
     use crate::permission::Access;
 
+    fn frame(records: &[u8]) -> Vec<u8> {
+        let mut frame = Frame::default();
+        frame.extend(records);
+        frame.seal().to_vec()
+    }
+
     fn node(path: &str) -> Record<'_> {
         Record::Node {
             path: path.into(),
@@ -264,6 +308,20 @@ mod tests {
         let (found, length) = read(&file);
         assert_eq!(found, [written.clone(), written].concat());
         assert_eq!(length, file.len());
+    }
+
+    #[test]
+    fn a_frame_is_used_again_and_keeps_little_memory() {
+        let mut frame = Frame::default();
+        frame.add(&node("/a"));
+        let first = frame.seal().to_vec();
+        frame.clear();
+        assert_eq!(frame.records(), []);
+        frame.extend(&vec![7; 2 * FRAME_KEPT]);
+        frame.clear();
+        assert!(frame.bytes.capacity() <= FRAME_KEPT);
+        frame.add(&node("/a"));
+        assert_eq!(frame.seal(), first);
     }
 
     #[test]

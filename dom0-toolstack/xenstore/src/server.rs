@@ -21,12 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use control::Handover;
+pub use journal::Snapshot;
 pub use restore::{Restored, RingState, restore};
 
-use crate::path::{INTRODUCE_DOMAIN, NodePath, RELEASE_DOMAIN};
+use crate::path::{INTRODUCE_DOMAIN, NodePath, RELEASE_DOMAIN, SPECIAL};
 use crate::permission::{Access, Identity, Permission};
 use crate::quota::{Quotas, WriteRate};
-use crate::record::{Holder, Record};
+use crate::record::{Frame, Holder, Record};
 use crate::transaction::{Done, Transaction};
 use crate::tree::{Stamp, Tree};
 pub use crate::watch::ConnectionId;
@@ -157,7 +158,7 @@ pub struct Server {
     next_connection: u32,
     dirty: BTreeSet<ConnectionId>,
     effects: Vec<Effect>,
-    journal: Option<Vec<u8>>,
+    journal: Option<Frame>,
     update: control::Update,
     now: Duration,
 }
@@ -174,7 +175,7 @@ impl Server {
         let owner: Arc<[Permission]> = Arc::from([Permission::new(0, Access::NONE)]);
         let mut stamp = Stamp::default();
         let mut tree = Tree::new(owner.clone(), stamp.advance());
-        for path in ["/tool", "/tool/xenstored", INTRODUCE_DOMAIN, RELEASE_DOMAIN] {
+        for path in ["/tool", "/tool/xenstored"].into_iter().chain(SPECIAL) {
             tree.create(&NodePath::known(path), Vec::new(), owner.clone(), stamp.advance());
         }
         Self {
@@ -407,7 +408,7 @@ impl Server {
         self.dirty.insert(id);
         if let (Caller::Domain(domain), Some(journal)) = (connection.caller, &mut self.journal) {
             let holder = Holder::Domain(domain);
-            Record::Output { holder, bytes: Cow::Borrowed(&bytes) }.encode(journal);
+            journal.add(&Record::Output { holder, bytes: Cow::Borrowed(&bytes) });
         }
         if connection.caller == Caller::Tool && connection.outgoing.bytes() > TOOL_OUTPUT_MAX {
             self.effects.push(Effect::Close(id));

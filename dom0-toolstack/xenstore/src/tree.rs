@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
 
-use crate::path::NodePath;
+use crate::path::{NodePath, SPECIAL};
 use crate::permission::Permission;
 
 /// A number that no two changes share.
@@ -234,21 +234,12 @@ impl Tree {
         found
     }
 
-    /// Returns all paths, each after its parent and its older siblings.
-    pub fn walk(&self) -> Vec<NodePath> {
-        let mut found: Vec<NodePath> =
-            self.paths().map(|(path, _)| path).filter(|path| path.is_special()).cloned().collect();
-        let mut open = vec![NodePath::known("/")];
-        while let Some(path) = open.pop() {
-            let Some(node) = self.get(path.as_str()) else { continue };
-            let first = open.len();
-            open.extend(node.children().map(|name| path.child(name)));
-            if let Some(children) = open.get_mut(first..) {
-                children.reverse();
-            }
-            found.push(path);
-        }
-        found
+    /// Begins a walk over all nodes as they are now.
+    pub fn walk(&self) -> Walk {
+        let special = SPECIAL.map(NodePath::known).into_iter();
+        let roots = special.filter(|path| self.get(path.as_str()).is_some());
+        let roots = roots.chain([NodePath::known("/")]).collect();
+        Walk { tree: self.clone(), roots, open: Vec::new() }
     }
 
     /// Returns all paths, in no order.
@@ -343,6 +334,43 @@ impl Tree {
     }
 }
 
+/// All nodes of a tree as it was at one moment, each after its parent and its older siblings.
+///
+/// The tree may change meanwhile, and a step costs the same however many nodes there are.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    tree: Tree,
+    /// Nodes without a parent that are not visited yet.
+    roots: Vec<NodePath>,
+    /// The nodes above the next one, each with how much of its list of children was visited.
+    open: Vec<(NodePath, usize)>,
+}
+
+impl Walk {
+    /// Moves to the next node and returns it.
+    pub fn advance(&mut self) -> Option<(NodePath, &Node)> {
+        let path = self.next_path()?;
+        let node = self.tree.get(path.as_str())?;
+        if !node.children.is_empty() {
+            self.open.push((path.clone(), 0));
+        }
+        Some((path, node))
+    }
+
+    fn next_path(&mut self) -> Option<NodePath> {
+        while let Some((path, visited)) = self.open.last_mut() {
+            let children = self.tree.get(path.as_str()).map_or(&[][..], Node::children_list);
+            let mut rest = children.get(*visited..)?.split(|byte| *byte == 0);
+            if let Some(name) = rest.next().filter(|name| !name.is_empty()) {
+                *visited += name.len() + 1;
+                return Some(path.child(std::str::from_utf8(name).ok()?));
+            }
+            self.open.pop();
+        }
+        self.roots.pop()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -409,6 +437,23 @@ mod tests {
         assert_eq!(order.last().unwrap().as_str(), "/a");
         let place = |text| order.iter().position(|found| found.as_str() == text).unwrap();
         assert!(place("/a/b/c") < place("/a/b"));
+    }
+
+    #[test]
+    fn a_walk_sees_each_node_of_its_moment_after_its_parent_and_older_siblings() {
+        let mut tree = tree(&["/z", "/z/b", "/z/b/c", "/z/a", "/e", "@releaseDomain"]);
+        let mut walk = tree.walk();
+        let mut seen = Vec::new();
+        while let Some((path, node)) = walk.advance() {
+            assert_eq!(node.value, b"");
+            seen.push(path.to_string());
+            assert!(tree.set_value("/e", b"new".to_vec(), Stamp(20)));
+            tree.create(&path.child("later"), Vec::new(), owned_by(0), Stamp(21));
+            tree.remove(&path.child("later"), Stamp(22));
+            tree.remove(&NodePath::known("/z/b/c"), Stamp(23));
+        }
+        assert_eq!(seen, ["/", "/z", "/z/b", "/z/b/c", "/z/a", "/e", "@releaseDomain"]);
+        assert!(walk.advance().is_none());
     }
 
     #[test]

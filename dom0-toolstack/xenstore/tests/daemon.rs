@@ -240,6 +240,30 @@ fn a_daemon_started_after_a_kill_has_what_was_answered_before() {
 }
 
 #[test]
+fn a_daemon_killed_while_it_writes_its_file_anew_loses_nothing() {
+    let mut daemon = Daemon::start();
+    let client = daemon.client();
+    let state = daemon.directory.path().join("state");
+    let mut half_written = 0;
+    // The file of 300 KB is written anew when it has 1 MiB, and that takes some dozens of steps.
+    for (round, steps) in [400, 240, 250, 260, 280, 300, 600].into_iter().enumerate() {
+        let value = |step: usize| format!("{round}-{step}-{}", "x".repeat(3000));
+        for step in 0..steps {
+            client.write(&format!("/n{}", step % 100), &value(step)).unwrap();
+        }
+        half_written += usize::from(state.with_extension("new").exists());
+        daemon.kill_and_start();
+        for step in steps - 100..steps {
+            let found = client.read_string(&format!("/n{}", step % 100)).unwrap();
+            assert_eq!(found, value(step));
+        }
+        assert_eq!(client.control(&["check"]).unwrap(), "OK");
+    }
+    assert!(half_written > 0, "each kill was at another time");
+    assert!(state.metadata().unwrap().len() < 2 << 20);
+}
+
+#[test]
 fn clients_go_on_with_their_watches_and_start_transactions_again() {
     let mut daemon = Daemon::start();
     let (client, other) = (daemon.client(), daemon.client());

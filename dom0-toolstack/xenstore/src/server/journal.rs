@@ -8,8 +8,30 @@ use std::borrow::Cow;
 
 use super::{Caller, ConnectionId, Server};
 use crate::path::NodePath;
-use crate::record::{Holder, Record};
+use crate::record::{Frame, Holder, Record};
 use crate::transaction::Done;
+use crate::tree::{Node, Walk};
+
+/// Everything there was at one moment, to be written down bit by bit: the nodes are the most, and
+/// may change meanwhile.
+#[derive(Debug)]
+pub struct Snapshot {
+    others: Vec<u8>,
+    nodes: Walk,
+}
+
+impl Snapshot {
+    /// Adds records to a frame until it has `bytes` of them, more only where the first are; adds
+    /// none where all were taken.
+    pub fn take(&mut self, frame: &mut Frame, bytes: usize) {
+        frame.extend(&std::mem::take(&mut self.others));
+        while frame.records().len() < bytes
+            && let Some((path, node)) = self.nodes.advance()
+        {
+            frame.add(&node_record(&path, node));
+        }
+    }
+}
 
 impl Server {
     /// Writes down from now on what each step changes.
@@ -17,28 +39,24 @@ impl Server {
         self.journal.get_or_insert_default();
     }
 
-    /// Takes the records of the steps since the last call, encoded.
-    pub fn take_journal(&mut self) -> Vec<u8> {
-        self.journal.as_mut().map(std::mem::take).unwrap_or_default()
+    /// Returns the records of the steps since it was cleared, if they are kept.
+    pub fn journal(&mut self) -> Option<&mut Frame> {
+        self.journal.as_mut()
     }
 
     /// Adds a record to the journal, if one is kept.
     pub fn note(&mut self, record: &Record<'_>) {
         if let Some(journal) = &mut self.journal {
-            record.encode(journal);
+            journal.add(record);
         }
     }
 
-    /// Returns records of everything there is, encoded; `programs` are connections whose sockets
-    /// are handed on, and other programs' watches and transactions are left out.
-    pub fn snapshot(&self, programs: &[ConnectionId]) -> Vec<u8> {
-        let mut records = Vec::new();
+    /// Returns all there is, after `records`, which are encoded; `programs` are connections whose
+    /// sockets are handed on, and other programs' watches and transactions are left out.
+    pub fn snapshot(&self, mut records: Vec<u8>, programs: &[ConnectionId]) -> Snapshot {
         for (name, value) in self.quotas.list() {
             let value = u64::try_from(value).unwrap_or(u64::MAX);
             Record::Quota { name: name.into(), value }.encode(&mut records);
-        }
-        for path in self.tree.walk() {
-            self.node_record(&path).encode(&mut records);
         }
         for (number, domain) in &self.domains {
             let number = *number;
@@ -68,19 +86,18 @@ impl Server {
                 Record::Output { holder, bytes: bytes.into() }.encode(&mut records);
             }
         }
-        records
+        Snapshot { others: records, nodes: self.tree.walk() }
     }
 
     /// Writes down what was done to nodes.
     pub(super) fn note_done(&mut self, done: &Done) {
-        if self.journal.is_none() {
-            return;
-        }
-        let mut records = self.take_journal();
+        let Some(journal) = &mut self.journal else { return };
         for path in &done.touched {
-            self.node_record(path).encode(&mut records);
+            match self.tree.get(path.as_str()) {
+                Some(node) => journal.add(&node_record(path, node)),
+                None => journal.add(&Record::Removed { path: Cow::Borrowed(path.as_str()) }),
+            }
         }
-        self.journal = Some(records);
     }
 
     /// Whose records a connection's are; a program's go with its connection and need none.
@@ -91,16 +108,12 @@ impl Server {
             Caller::Tool => None,
         }
     }
+}
 
-    fn node_record<'a>(&'a self, path: &'a NodePath) -> Record<'a> {
-        let path = Cow::Borrowed(path.as_str());
-        match self.tree.get(&path) {
-            Some(node) => Record::Node {
-                path,
-                value: Cow::Borrowed(&node.value),
-                permissions: Cow::Borrowed(&node.permissions),
-            },
-            None => Record::Removed { path },
-        }
+fn node_record<'a>(path: &'a NodePath, node: &'a Node) -> Record<'a> {
+    Record::Node {
+        path: Cow::Borrowed(path.as_str()),
+        value: Cow::Borrowed(&node.value),
+        permissions: Cow::Borrowed(&node.permissions),
     }
 }

@@ -14,7 +14,7 @@ use xenstore::daemon::{Log, look_again};
 use xenstore::link::Input;
 use xenstore::record::Record;
 use xenstore::server::{
-    ConnectionId, DomainState, Effect, Handover, MayRead, Restored, RingState, Server,
+    ConnectionId, DomainState, Effect, Handover, MayRead, Restored, RingState, Server, Snapshot,
 };
 use xenstore::wire::{Failure, Message};
 
@@ -127,7 +127,7 @@ impl Service {
         }
         if service.state.is_some() {
             service.server.keep_journal();
-            service.save(&[]);
+            service.save(Vec::new());
         }
         Ok(service)
     }
@@ -335,10 +335,7 @@ impl Service {
             for record in records {
                 self.server.note(&record);
             }
-            let records = self.server.take_journal();
-            if !records.is_empty() {
-                self.keep(&records);
-            }
+            self.keep();
         }
         let Some(domains) = &mut self.domains else { return };
         for domain in read_from {
@@ -349,39 +346,58 @@ impl Service {
         }
     }
 
-    fn keep(&mut self, records: &[u8]) {
-        let Some(state) = &mut self.state else { return };
-        match self.state_fails_until {
-            None if !state.is_long() => {
-                if let Err(error) = state.append(records) {
-                    self.state_failed(&error);
-                }
+    /// Writes down what the server noted.
+    fn keep(&mut self) {
+        let (Some(state), Some(journal)) = (&mut self.state, self.server.journal()) else { return };
+        if journal.records().is_empty() {
+            return;
+        }
+        let Some(until) = self.state_fails_until else {
+            let mut kept = state.append(journal.seal());
+            journal.clear();
+            if kept.is_ok() && state.is_long() {
+                let snapshot = self.snapshot(Vec::new());
+                kept = self.state.as_mut().map_or(Ok(()), |state| state.renew(snapshot));
             }
-            Some(until) if Instant::now() < until => {}
-            _ => self.save(&[]),
+            if let Err(error) = kept {
+                self.state_failed(&error);
+            }
+            return;
+        };
+        journal.clear();
+        if until <= Instant::now() {
+            self.save(Vec::new());
         }
     }
 
     /// Writes the state as a whole, with programs whose sockets are handed on and what else they
     /// need.
-    fn save(&mut self, handed_on: &[u8]) {
-        let mut snapshot = handed_on.to_vec();
-        for domain in self.domains.iter().flat_map(Domains::numbers) {
-            if let Some(record) = self.domains.as_ref().and_then(|all| all.record(domain)) {
-                record.encode(&mut snapshot);
-            }
+    fn save(&mut self, handed_on: Vec<u8>) {
+        if let Some(journal) = self.server.journal() {
+            // It is in the snapshot.
+            journal.clear();
         }
+        let snapshot = self.snapshot(handed_on);
+        let Some(state) = &mut self.state else { return };
+        match state.write(snapshot) {
+            Ok(()) => self.state_fails_until = None,
+            Err(error) => self.state_failed(&error),
+        }
+    }
+
+    fn snapshot(&self, handed_on: Vec<u8>) -> Snapshot {
         let programs: Vec<ConnectionId> = if handed_on.is_empty() {
             Vec::new()
         } else {
             self.sockets.all().map(|all| all.0).collect()
         };
-        snapshot.extend_from_slice(&self.server.snapshot(&programs));
-        let Some(state) = &mut self.state else { return };
-        match state.write(&snapshot) {
-            Ok(()) => self.state_fails_until = None,
-            Err(error) => self.state_failed(&error),
+        let mut records = handed_on;
+        for domain in self.domains.iter().flat_map(Domains::numbers) {
+            if let Some(record) = self.domains.as_ref().and_then(|all| all.record(domain)) {
+                record.encode(&mut records);
+            }
         }
+        self.server.snapshot(records, &programs)
     }
 
     fn state_failed(&mut self, error: &std::io::Error) {
@@ -403,7 +419,7 @@ impl Service {
                     Record::Socket { number: id.0, partial: partial.into() }.encode(&mut records);
                 }
                 records.extend_from_slice(&self.server.handover_answer(handover));
-                self.save(&records);
+                self.save(records);
                 if self.state.is_none() || self.state_fails_until.is_some() {
                     anyhow::anyhow!("no state is kept that another program could go on with")
                 } else {
@@ -419,7 +435,7 @@ impl Service {
         self.log.line(format_args!("no live update: {error:#}"));
         self.server.handover_failed(handover, &format!("{error:#}"));
         if self.state.is_some() {
-            self.save(&[]);
+            self.save(Vec::new());
         }
         self.flush_all();
     }

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::{self, Record, VERSION};
-use crate::server::{Restored, restore};
+use crate::record::{self, Frame, Record, VERSION};
+use crate::server::{Restored, Snapshot, restore};
 
 /// All of a server that must be the same in the one after it, as text.
 fn content(server: &Server) -> Vec<String> {
@@ -39,9 +39,28 @@ fn header() -> Vec<u8> {
 
 /// Restores from a snapshot and what was written down after it.
 fn again(snapshot: &[u8], journal: &[u8]) -> Restored {
-    let file = [record::frame(&[&header(), snapshot].concat()), record::frame(journal)];
+    let file = [&header()[..], snapshot, journal].map(|records| {
+        let mut frame = Frame::default();
+        frame.extend(records);
+        frame.seal().to_vec()
+    });
     let (records, _) = record::read(&file.concat());
     restore(records).expect("it is ours")
+}
+
+/// Takes what was written down.
+fn journal(server: &mut Server) -> Vec<u8> {
+    let journal = server.journal().expect("one is kept");
+    let records = journal.records().to_vec();
+    journal.clear();
+    records
+}
+
+/// Takes some of a snapshot.
+fn some(snapshot: &mut Snapshot, bytes: usize) -> Vec<u8> {
+    let mut frame = Frame::default();
+    snapshot.take(&mut frame, bytes);
+    frame.records().to_vec()
 }
 
 #[derive(Clone, Debug)]
@@ -118,11 +137,15 @@ proptest! {
         store.server.connect_domain(0);
         introduce(&mut store, 1);
         introduce(&mut store, 2);
-        let mut snapshot = Vec::new();
+        let (mut snapshot, mut taken) = (None, Vec::new());
         for (index, step) in steps.into_iter().enumerate() {
             if index == snapshot_at {
-                store.server.take_journal();
-                snapshot = store.server.snapshot(&[]);
+                journal(&mut store.server);
+                snapshot = Some(store.server.snapshot(Vec::new(), &[]));
+            }
+            // Taken bit by bit, while nodes change.
+            if let Some(snapshot) = &mut snapshot {
+                taken.extend(some(snapshot, 1));
             }
             let who = |store: &Store, who: usize| match who {
                 0 => Some(store.tool),
@@ -144,7 +167,11 @@ proptest! {
             }
             let _effects = store.server.take_effects();
         }
-        let restored = again(&snapshot, &store.server.take_journal());
+        if let Some(snapshot) = &mut snapshot {
+            taken.extend(some(snapshot, usize::MAX));
+            prop_assert_eq!(some(snapshot, 1), []);
+        }
+        let restored = again(&taken, &journal(&mut store.server));
         prop_assert_eq!(content(&restored.server), content(&store.server));
         prop_assert_eq!(restored.server.tree.inconsistencies(), Vec::<String>::new());
         prop_assert!(restored.server.stamp > store.server.stamp);
@@ -160,7 +187,7 @@ fn a_transaction_goes_on_and_is_told_to_start_again() {
     store.ok(store.tool, Kind::SetPerms, "/local/domain/7/x|n7|");
     store.send(guest, Kind::TransactionStart, 0, "|");
     store.send(guest, Kind::Write, 1, "x|2");
-    let restored = again(&[], &store.server.take_journal());
+    let restored = again(&[], &journal(&mut store.server));
     let mut store = Store { server: restored.server, tool: ConnectionId(0) };
     let guest = store.server.connection_of(7).unwrap();
     assert_eq!(store.ask(guest, Kind::Read, 1, "x|").0, Some(Ok("1".into())));
@@ -183,7 +210,7 @@ fn what_was_not_sent_is_found_by_the_rings_own_index() {
         responses: 10,
         partial: b"ab"[..].into(),
     });
-    let restored = again(&[], &store.server.take_journal());
+    let restored = again(&[], &journal(&mut store.server));
     let ring = &restored.rings[&7];
     assert_eq!((ring.gfn, ring.port, ring.requests), (100, 1, 40));
     assert_eq!(ring.partial, b"ab");
@@ -206,8 +233,8 @@ fn programs_that_are_handed_on_keep_watches_and_waiting_output() {
     let mut records = Vec::new();
     let number = store.tool.0;
     Record::Socket { number, partial: b"xy"[..].into() }.encode(&mut records);
-    records.extend(store.server.snapshot(&[store.tool]));
-    let restored = again(&records, &[]);
+    let mut snapshot = store.server.snapshot(records, &[store.tool]);
+    let restored = again(&some(&mut snapshot, usize::MAX), &[]);
     let [(id, partial)] = restored.programs.as_slice() else { panic!("{restored:?}") };
     assert_eq!(partial, b"xy");
     assert_eq!(restored.server.connections[id].outgoing.rest(), waiting);
