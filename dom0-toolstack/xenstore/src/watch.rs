@@ -5,6 +5,7 @@
 //! question.
 
 use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -131,10 +132,11 @@ impl Watches {
     /// Takes all watches of a connection away.
     pub fn remove_all(&mut self, connection: ConnectionId) {
         for (order, path) in self.by_connection.remove(&connection).unwrap_or_default() {
-            if let Some(at) = self.by_path.get_mut(&path) {
-                at.retain(|watch| watch.order != order);
-                if at.is_empty() {
-                    self.by_path.remove(&path);
+            // The path is hashed once: of closing a connection that is the most.
+            if let Entry::Occupied(mut at) = self.by_path.entry(path) {
+                at.get_mut().retain(|watch| watch.order != order);
+                if at.get().is_empty() {
+                    at.remove();
                 }
             }
         }
