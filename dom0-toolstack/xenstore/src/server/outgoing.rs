@@ -52,10 +52,10 @@ impl Outgoing {
         let message =
             Message { kind: Kind::WatchEvent.number(), request_id: 0, transaction_id: 0, payload };
         let bytes = Bytes::new(message.encode()?);
-        if !special && self.events.contains(&bytes) {
+        let new = self.events.insert(bytes.clone());
+        if !new && !special {
             return None;
         }
-        self.events.insert(bytes.clone());
         Some(self.push(bytes, true))
     }
 
