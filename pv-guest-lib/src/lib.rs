@@ -33,6 +33,11 @@ pub mod console;
 #[cfg(target_os = "none")]
 pub mod control;
 #[cfg(target_os = "none")]
+mod copy;
+#[cfg(not(target_os = "none"))]
+#[path = "host/copy.rs"]
+mod copy;
+#[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(not(target_os = "none"))]
 #[path = "host/cpu.rs"]

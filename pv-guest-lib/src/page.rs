@@ -4,7 +4,7 @@
 //! and both are reached by atomics and by copies alone.
 
 use crate::lock::Lock;
-use crate::map;
+use crate::{copy, map};
 use alloc::alloc::{Layout, alloc_zeroed};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -200,44 +200,21 @@ impl SharedPages {
 
     /// Copies bytes out, each of them read once; they must be inside.
     pub fn read(self, offset: usize, to: &mut [u8]) {
-        assert!(to.len() <= self.len().saturating_sub(offset), "no such bytes at {offset:#x}");
-        let head = offset.next_multiple_of(8).wrapping_sub(offset).min(to.len());
-        let (first, rest) = to.split_at_mut(head);
-        self.read_bytes(offset, first);
-        let (words, last) = rest.as_chunks_mut::<8>();
-        let begin = (offset + head) / 8;
-        let shared = self.words.get(begin..).unwrap_or_default();
-        for (word, shared) in words.iter_mut().zip(shared) {
-            *word = shared.load(Ordering::Relaxed).to_ne_bytes();
-        }
-        self.read_bytes(offset + head + words.len() * 8, last);
+        let from = self.run(offset, to.len());
+        // SAFETY: `run` checked that the bytes are in the pages, which stay and are shared.
+        unsafe { copy::out(from, to) };
     }
 
     /// Copies bytes in; they must fit inside.
     pub fn write(self, offset: usize, from: &[u8]) {
-        assert!(from.len() <= self.len().saturating_sub(offset), "no such bytes at {offset:#x}");
-        let head = offset.next_multiple_of(8).wrapping_sub(offset).min(from.len());
-        let (first, rest) = from.split_at(head);
-        self.write_bytes(offset, first);
-        let (words, last) = rest.as_chunks::<8>();
-        let begin = (offset + head) / 8;
-        let shared = self.words.get(begin..).unwrap_or_default();
-        for (word, shared) in words.iter().zip(shared) {
-            shared.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-        }
-        self.write_bytes(offset + head + words.len() * 8, last);
+        let to = self.run(offset, from.len());
+        // SAFETY: `run` checked that the bytes are in the pages, which stay and are shared.
+        unsafe { copy::into(from, to) };
     }
 
-    fn read_bytes(self, offset: usize, to: &mut [u8]) {
-        for (index, byte) in to.iter_mut().enumerate() {
-            *byte = self.byte(offset + index).load(Ordering::Relaxed);
-        }
-    }
-
-    fn write_bytes(self, offset: usize, from: &[u8]) {
-        for (index, byte) in from.iter().enumerate() {
-            self.byte(offset + index).store(*byte, Ordering::Relaxed);
-        }
+    fn run(self, offset: usize, len: usize) -> *mut u8 {
+        assert!(len <= self.len().saturating_sub(offset), "no such bytes at {offset:#x}");
+        self.words.as_ptr().cast::<u8>().cast_mut().wrapping_add(offset)
     }
 }
 
@@ -246,24 +223,91 @@ mod tests {
     use super::*;
     use alloc::vec;
 
-    #[test]
-    fn bytes_come_back_from_every_alignment() {
-        let pages = SharedPages::allocate(2);
-        for start in [0, 1, 7, 8, 9, 4090, 8192 - 40] {
-            for len in [0, 1, 7, 8, 9, 15, 16, 17, 40] {
-                let bytes: Vec<u8> = (1u8..).take(len).collect();
-                pages.write(start, &bytes);
-                let mut back = vec![0; len];
-                pages.read(start, &mut back);
-                assert_eq!(back, bytes, "{len} at {start}");
-            }
+    /// A byte that is unlike its neighbours, and unlike that of another seed.
+    fn pattern(seed: usize, index: usize) -> u8 {
+        u8::try_from((index * 7 + seed * 101) % 251).unwrap()
+    }
+
+    fn fill(bytes: &mut [u8], seed: usize) {
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = pattern(seed, index);
         }
+    }
+
+    /// Both sides' distances from a multiple of 16, and lengths.
+    fn shapes() -> impl Iterator<Item = (usize, usize, usize)> {
+        let (step, longest) = if cfg!(miri) { (5, 40) } else { (1, 90) };
+        (0..16).step_by(step).flat_map(move |shared| {
+            (0..16).step_by(step).flat_map(move |own| {
+                let lengths = (0..=longest).step_by(if cfg!(miri) { 3 } else { 1 });
+                lengths.map(move |len| (shared, own, len))
+            })
+        })
+    }
+
+    fn each(pages: SharedPages) -> Vec<u8> {
+        (0..256).map(|offset| pages.byte(offset).load(Ordering::Relaxed)).collect()
+    }
+
+    #[test]
+    fn reading_is_copying_byte_by_byte_whatever_the_alignments_and_the_length() {
+        let pages = SharedPages::allocate(1);
+        for offset in 0..256 {
+            pages.byte(offset).store(pattern(1, offset), Ordering::Relaxed);
+        }
+        for (shared, own, len) in shapes() {
+            let mut place = vec![0; 256];
+            fill(&mut place, 2);
+            let own = own + place.as_ptr().addr().wrapping_neg() % 16;
+            let mut expected = place.clone();
+            for index in 0..len {
+                expected[own + index] = pattern(1, shared + index);
+            }
+            pages.read(shared, &mut place[own..own + len]);
+            assert_eq!(place, expected, "{len} from {shared} to {own}");
+        }
+    }
+
+    #[test]
+    fn writing_is_copying_byte_by_byte_whatever_the_alignments_and_the_length() {
+        let pages = SharedPages::allocate(1);
+        for (shared, own, len) in shapes() {
+            let mut place = vec![0; 256];
+            fill(&mut place, 1);
+            let own = own + place.as_ptr().addr().wrapping_neg() % 16;
+            let mut expected = each(pages);
+            for index in 0..len {
+                expected[shared + index] = pattern(1, own + index);
+            }
+            pages.write(shared, &place[own..own + len]);
+            assert_eq!(each(pages), expected, "{len} from {own} to {shared}");
+        }
+    }
+
+    #[test]
+    fn copies_reach_from_the_first_byte_of_a_row_to_its_last() {
+        let pages = SharedPages::allocate(2);
+        let mut bytes = vec![0; 2 * PAGE_SIZE];
+        fill(&mut bytes, 3);
+        pages.write(0, &bytes);
+        let mut back = vec![0; 2 * PAGE_SIZE];
+        pages.read(0, &mut back);
+        assert_eq!(back, bytes);
+        pages.read(8191, &mut back[..1]);
+        assert_eq!(back[0], pattern(3, 8191));
+        pages.read(8192, &mut []);
     }
 
     #[test]
     #[should_panic(expected = "no such bytes")]
     fn reading_past_the_end_is_refused() {
         SharedPages::allocate(1).read(4090, &mut [0; 7]);
+    }
+
+    #[test]
+    #[should_panic(expected = "no such bytes")]
+    fn writing_past_the_end_is_refused() {
+        SharedPages::allocate(1).write(4097, &[0]);
     }
 
     #[test]

@@ -17,11 +17,12 @@ use crate::system::Count;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// On what machines each guest runs: processors, and virtual ones of Dom0.
-const SHAPES: [(&str, &[(u32, u32)]); 12] = [
+const SHAPES: [(&str, &[(u32, u32)]); 13] = [
     ("domains", &[(1, 1), (2, 1)]),
     ("evtchn", &[(1, 2), (2, 2)]),
     ("grant", &[(1, 1)]),
     ("hostile", &[(1, 4), (4, 4)]),
+    ("memory", &[(1, 1)]),
     ("mmio", &[(1, 1)]),
     ("p2m", &[(1, 1)]),
     ("psci", &[(1, 4), (4, 4)]),

@@ -2,7 +2,7 @@
 //!
 //! Each boots as Dom0's kernel of this project's hypervisor or of Xen 4.20, prints `ok NAME` or
 //! `not ok NAME: why` for each test and `N passed, N failed` at the end, and shuts the machine down.
-//! `cargo xtask guests` plays them. What a test expects is what Xen 4.20 does; where this hypervisor does
+//! `cargo xtask guests` plays them. `memory` is about the library that all of them are built on. What a test expects is what Xen 4.20 does; where this hypervisor does
 //! better on purpose, the test says so and accepts both.
 #![cfg_attr(target_os = "none", no_std)]
 
@@ -22,6 +22,8 @@ pub mod evtchn;
 pub mod grant;
 #[cfg(target_os = "none")]
 pub mod hostile;
+#[cfg(target_os = "none")]
+pub mod memory;
 #[cfg(target_os = "none")]
 pub mod mmio;
 #[cfg(target_os = "none")]
