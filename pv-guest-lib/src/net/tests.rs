@@ -387,7 +387,8 @@ fn a_frame_shorter_than_its_header_is_dropped() {
 /// What a back end makes of slots a front end sent.
 fn taken(slots: &[TransmitSlot]) -> Result<Option<usize>, NetError> {
     let mut memory = Memory::default();
-    memory.buffers(0, 32);
+    // The one that `request` names.
+    memory.buffers(1, 1);
     let pages = SharedPages::allocate(1);
     let mut front = FrontRing::<TransmitSlot, [u8; 4]>::new(pages);
     slots.iter().for_each(|slot| front.push(slot).unwrap());
