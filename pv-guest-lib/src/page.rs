@@ -223,6 +223,9 @@ mod tests {
     use super::*;
     use alloc::vec;
 
+    /// Bytes of which a part is copied; miri takes its time for each.
+    const ROOM: usize = if cfg!(miri) { 64 } else { 256 };
+
     /// A byte that is unlike its neighbours, and unlike that of another seed.
     fn pattern(seed: usize, index: usize) -> u8 {
         u8::try_from((index * 7 + seed * 101) % 251).unwrap()
@@ -236,7 +239,7 @@ mod tests {
 
     /// Both sides' distances from a multiple of 16, and lengths.
     fn shapes() -> impl Iterator<Item = (usize, usize, usize)> {
-        let (step, longest) = if cfg!(miri) { (5, 40) } else { (1, 90) };
+        let (step, longest) = if cfg!(miri) { (5, 27) } else { (1, 90) };
         (0..16).step_by(step).flat_map(move |shared| {
             (0..16).step_by(step).flat_map(move |own| {
                 let lengths = (0..=longest).step_by(if cfg!(miri) { 3 } else { 1 });
@@ -246,17 +249,17 @@ mod tests {
     }
 
     fn each(pages: SharedPages) -> Vec<u8> {
-        (0..256).map(|offset| pages.byte(offset).load(Ordering::Relaxed)).collect()
+        (0..ROOM).map(|offset| pages.byte(offset).load(Ordering::Relaxed)).collect()
     }
 
     #[test]
     fn reading_is_copying_byte_by_byte_whatever_the_alignments_and_the_length() {
         let pages = SharedPages::allocate(1);
-        for offset in 0..256 {
+        for offset in 0..ROOM {
             pages.byte(offset).store(pattern(1, offset), Ordering::Relaxed);
         }
         for (shared, own, len) in shapes() {
-            let mut place = vec![0; 256];
+            let mut place = vec![0; ROOM];
             fill(&mut place, 2);
             let own = own + place.as_ptr().addr().wrapping_neg() % 16;
             let mut expected = place.clone();
@@ -272,7 +275,7 @@ mod tests {
     fn writing_is_copying_byte_by_byte_whatever_the_alignments_and_the_length() {
         let pages = SharedPages::allocate(1);
         for (shared, own, len) in shapes() {
-            let mut place = vec![0; 256];
+            let mut place = vec![0; ROOM];
             fill(&mut place, 1);
             let own = own + place.as_ptr().addr().wrapping_neg() % 16;
             let mut expected = each(pages);
