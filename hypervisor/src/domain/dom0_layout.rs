@@ -90,7 +90,14 @@ pub enum LayoutError {
         found: u64,
     },
     /// No free range below the limit for devices is large enough for the first bank.
-    FirstBank,
+    FirstBank {
+        /// Bytes it needs in one piece.
+        wanted: u64,
+        /// Bytes of the largest piece there is.
+        found: u64,
+        /// The address up to which every device reaches.
+        limit: u64,
+    },
     /// The kernel, the device tree and the ramdisk do not fit into its memory.
     Images,
     /// There are no unused addresses for the grant table.
@@ -106,7 +113,13 @@ impl fmt::Display for LayoutError {
                 let (wanted, found) = (wanted / MIB, found / MIB);
                 write!(f, "Dom0 wants {wanted} MiB of memory and only {found} MiB are free")
             }
-            Self::FirstBank => f.write_str("no free memory that devices reach is in one piece"),
+            Self::FirstBank { wanted, found, limit } => {
+                let (wanted, found, limit) = (wanted / MIB, found / MIB, limit / MIB);
+                write!(
+                    f,
+                    "Dom0 needs {wanted} MiB in one piece below {limit} MiB, where every device reaches, and the largest free piece there has {found} MiB"
+                )
+            }
             Self::Images => f.write_str("Dom0's kernel and ramdisk do not fit into its memory"),
             Self::GrantWindow => f.write_str("no address is left for Dom0's grant table"),
             Self::EventInterrupt => f.write_str("no private interrupt is left for Dom0's events"),
@@ -195,8 +208,10 @@ fn banks(request: &Request<'_>) -> Result<Vec<Region>, LayoutError> {
 fn pieces(wanted: u64, free: &[Region], low: Region) -> Result<Vec<Region>, LayoutError> {
     let least = wanted.min(FIRST_BANK);
     let low_ranges: Vec<Region> = free.iter().map(|range| range.intersection(&low)).collect();
-    let first =
-        low_ranges.iter().find(|range| range.size >= least).ok_or(LayoutError::FirstBank)?;
+    let first = low_ranges.iter().find(|range| range.size >= least).ok_or_else(|| {
+        let found = low_ranges.iter().map(|range| range.size).max().unwrap_or_default();
+        LayoutError::FirstBank { wanted: least, found, limit: low.end() }
+    })?;
     let high_ranges = without(free, &[low]);
     let others = low_ranges.iter().filter(|range| *range != first).chain(&high_ranges);
     let mut missing = wanted;

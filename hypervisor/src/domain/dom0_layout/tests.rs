@@ -103,10 +103,25 @@ fn memory_that_is_not_there_is_said_with_numbers() {
     let error = Dom0Layout::plan(&request(&host, &free, GIB)).unwrap_err();
     assert_eq!(error, LayoutError::Memory { wanted: GIB, found: 256 * MIB });
     let high = [region(0x1_0000_0000, 0x2_0000_0000)];
-    assert_eq!(Dom0Layout::plan(&request(&host, &high, GIB)), Err(LayoutError::FirstBank));
+    let error = LayoutError::FirstBank { wanted: 128 * MIB, found: 0, limit: 4 * GIB };
+    assert_eq!(Dom0Layout::plan(&request(&host, &high, GIB)), Err(error));
     for memory in [0, u64::MAX] {
         assert!(Dom0Layout::plan(&request(&host, &free, memory)).is_err());
     }
+}
+
+#[test]
+fn too_little_memory_below_what_devices_reach_is_said_with_numbers() {
+    let host = HostTree::parse(SOC).unwrap();
+    let free = [region(0x3500_0000, 0x3a00_0000), region(0x4000_0000, 0xfc00_0000)];
+    let short = Request { dma_bits: 30, ..request(&host, &free, GIB) };
+    assert_eq!(
+        Dom0Layout::plan(&short).unwrap_err().to_string(),
+        "Dom0 needs 128 MiB in one piece below 1024 MiB, where every device reaches, and the largest free piece there has 80 MiB"
+    );
+    let enough = [region(0x3000_0000, 0x3a00_0000), free[1]];
+    let layout = plan(&Request { free: &enough, ..short });
+    assert_eq!(layout.banks[0], enough[0]);
 }
 
 #[test]
