@@ -12,6 +12,7 @@ mod miri;
 mod process;
 mod qemu;
 mod raspi4b;
+mod refusals;
 mod scenario;
 mod serial;
 mod size;
@@ -59,7 +60,7 @@ enum Command {
     Test,
     /// The guest library's tests under miri (installs a nightly compiler where there is none)
     Miri,
-    /// Bare-metal tests in QEMU, or those whose names contain a NAME
+    /// Bare-metal tests in QEMU, or those whose names contain a NAME; and what the hypervisor refuses to start with
     Guests {
         /// The hypervisor below them
         #[arg(long, value_enum, default_value = "domus")]
@@ -145,7 +146,11 @@ fn run(command: Command) -> Result<()> {
         Command::Test => check::test()?.finish(),
         Command::Miri => miri::miri(),
         Command::Guests { hypervisor, gic, names } => {
-            guests::play(hypervisor, gic, &names)?.finish()
+            let mut count = guests::play(hypervisor, gic, &names)?;
+            if hypervisor == machine::Hypervisor::Domus {
+                count.add(refusals::play(&names)?);
+            }
+            count.finish()
         }
         Command::Bench { gic, tables } => bench::bench(gic, &tables),
         Command::Size => size::size(),
@@ -180,6 +185,7 @@ fn ci(names: &[String], long: bool) -> Result<()> {
     for gic in gics {
         count.add(guests::play(machine::Hypervisor::Domus, gic, names)?);
     }
+    count.add(refusals::play(names)?);
     let mut machines = Vec::from(gics.map(|gic| MachineArgs { gic, ..MachineArgs::default() }));
     if long {
         let xen = MachineArgs { hypervisor: machine::Hypervisor::Xen, ..MachineArgs::default() };

@@ -41,7 +41,7 @@ const LOW_MEMORY: u32 = 1024;
 const TREE: &str = "bcm2711-rpi-4-b.dtb";
 
 /// Returns the QEMU to use: another than the system's if the environment names one.
-fn program() -> OsString {
+pub(crate) fn program() -> OsString {
     std::env::var_os("QEMU_RASPI4B").unwrap_or_else(|| "qemu-system-aarch64".into())
 }
 

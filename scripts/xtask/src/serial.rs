@@ -104,6 +104,22 @@ impl Serial {
         }
     }
 
+    /// Waits for so long, in which the machine has to go on and to say nothing.
+    pub(crate) fn stay_quiet(&mut self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        loop {
+            if !self.unread.is_empty() {
+                bail!("it went on to say:\n{}", self.unread);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            match self.output.recv_timeout(left) {
+                Ok(bytes) => self.received(&bytes)?,
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => bail!("the machine ended"),
+            }
+        }
+    }
+
     fn received(&mut self, bytes: &[u8]) -> Result<()> {
         self.log.write_all(bytes)?;
         self.cut.extend_from_slice(bytes);
@@ -155,6 +171,17 @@ mod tests {
         serial.send("one\ntwo\n").unwrap();
         assert_eq!(serial.expect("one", Duration::from_secs(5)).unwrap(), "got ");
         assert_eq!(serial.expect("two", Duration::from_secs(5)).unwrap(), "\ngot ");
+    }
+
+    #[test]
+    fn a_machine_that_speaks_or_ends_is_not_quiet() {
+        let mut serial = echo();
+        serial.stay_quiet(Duration::from_millis(50)).unwrap();
+        serial.send("one\n").unwrap();
+        let error = serial.stay_quiet(Duration::from_secs(5)).unwrap_err();
+        assert!(error.to_string().contains("go"), "{error}");
+        let mut ended = Serial::start(Command::new("true"), "serial-test").unwrap();
+        assert!(ended.stay_quiet(Duration::from_secs(5)).is_err());
     }
 
     #[test]
