@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::compile;
 use crate::image::{path_with_sbin, recipe_hash};
+use crate::machine::Root;
 use crate::process::{cache, dist, output, root, run, say};
 
 /// Name of the SD card's image.
@@ -113,6 +114,15 @@ pub(crate) fn card() -> Result<Host> {
     copy_from_card("domus-boot.cpio", &bundle)?;
     // The board's own hypervisor is of no use on this machine.
     Ok(Host { disk, hypervisor: dist().join("qemu-virt.img"), bundle })
+}
+
+/// Makes what a machine with such a root file system boots from, unless it is there.
+pub(crate) fn make(root: Root) -> Result<()> {
+    match root {
+        Root::Small => Ok(()),
+        Root::Debian => host().map(drop),
+        Root::Card => sd_card(),
+    }
 }
 
 /// Copies a file out of the SD card's boot partition.

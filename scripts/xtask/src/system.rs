@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
+use crate::debian;
 use crate::dom0::Session;
 use crate::machine::{Board, Gic, Hypervisor, Machine, MachineArgs, Root};
 use crate::process::{root, say};
@@ -121,7 +122,31 @@ fn turns(shapes: &[MachineArgs], names: &[String], long: bool) -> Result<Vec<Tur
     Ok(turns)
 }
 
+/// One thing of those that are done side by side.
+enum Job {
+    /// Making a root file system that turns after these boot from.
+    Make(Root),
+    Play(Box<Turn>),
+}
+
+/// What came of some jobs.
+#[derive(Default)]
+struct Done {
+    count: Count,
+    /// What could not be made, and why.
+    unmade: Vec<(Root, String)>,
+}
+
+impl Done {
+    fn add(&mut self, other: Self) {
+        self.count.add(other.count);
+        self.unmade.extend(other.unmade);
+    }
+}
+
 /// Plays turns whose machines boot from the same files: those with one processor side by side, then the others.
+///
+/// What takes long to make for the others is made beside the former, first of all.
 fn play_on_same(shape: MachineArgs, turns: Vec<Turn>, how: How) -> Count {
     let began = Instant::now();
     let mut count = Count::default();
@@ -135,30 +160,57 @@ fn play_on_same(shape: MachineArgs, turns: Vec<Turn>, how: How) -> Count {
             return count;
         }
     };
-    let (small, large): (VecDeque<Turn>, VecDeque<Turn>) =
-        turns.into_iter().partition(Turn::is_small);
-    let small = Mutex::new(small);
-    thread::scope(|scope| {
-        let player = || {
-            let mut count = Count::default();
-            let next = || small.lock().ok().and_then(|mut turns| turns.pop_front());
-            while let Some(turn) = next() {
-                count.add(turn.play(&machine, how.show));
+    let (small, large): (Vec<Turn>, Vec<Turn>) = turns.into_iter().partition(Turn::is_small);
+    let made = large.iter().map(|turn| turn.machine.root).filter(|root| *root != Root::Small);
+    let mut jobs: VecDeque<Job> = VecDeque::new();
+    for root in made {
+        if !jobs.iter().any(|job| matches!(job, Job::Make(other) if *other == root)) {
+            jobs.push_back(Job::Make(root));
+        }
+    }
+    jobs.extend(small.into_iter().map(|turn| Job::Play(Box::new(turn))));
+    let done = side_by_side(&machine, jobs, how);
+    count.add(done.count);
+    for turn in large {
+        match done.unmade.iter().find(|(root, _)| *root == turn.machine.root) {
+            Some((_, why)) => {
+                count.note(&turn.title(), began, &Err(anyhow::Error::msg(why.clone())));
             }
-            count
-        };
-        let players: Vec<_> = (0..how.side_by_side.get()).map(|_| scope.spawn(player)).collect();
-        for player in players {
-            match player.join() {
-                Ok(played) => count.add(played),
+            None => count.add(turn.play(&machine, how.show)),
+        }
+    }
+    count
+}
+
+/// Does jobs, as many at a time as is asked for.
+fn side_by_side(machine: &Machine, jobs: VecDeque<Job>, how: How) -> Done {
+    let jobs = Mutex::new(jobs);
+    let next = || jobs.lock().ok().and_then(|mut jobs| jobs.pop_front());
+    let work = || {
+        let mut done = Done::default();
+        while let Some(job) = next() {
+            match job {
+                Job::Play(turn) => done.count.add(turn.play(machine, how.show)),
+                Job::Make(root) => {
+                    if let Err(error) = debian::make(root) {
+                        done.unmade.push((root, format!("{error:#}")));
+                    }
+                }
+            }
+        }
+        done
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..how.side_by_side.get()).map(|_| scope.spawn(work)).collect();
+        let mut done = Done::default();
+        for worker in workers {
+            match worker.join() {
+                Ok(part) => done.add(part),
                 Err(panic) => resume_unwind(panic),
             }
         }
-    });
-    for turn in large {
-        count.add(turn.play(&machine, how.show));
-    }
-    count
+        done
+    })
 }
 
 impl Turn {
