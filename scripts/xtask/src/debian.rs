@@ -6,6 +6,7 @@ use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use crate::compile;
 use crate::image::{path_with_sbin, recipe_hash};
@@ -27,8 +28,12 @@ pub(crate) struct Host {
     pub(crate) bundle: PathBuf,
 }
 
-/// Builds the two Debian packages; returns their paths.
+/// Builds the two Debian packages, once in a command's life; returns their paths.
 pub(crate) fn packages() -> Result<Vec<PathBuf>> {
+    static MADE: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    if let Some(paths) = MADE.get() {
+        return Ok(paths.clone());
+    }
     compile::everything()?;
     say("making the Debian packages");
     let version = env!("CARGO_PKG_VERSION");
@@ -45,7 +50,7 @@ pub(crate) fn packages() -> Result<Vec<PathBuf>> {
         let shown = path.strip_prefix(root()).unwrap_or(path);
         say(&format!("{} ({} KiB)", shown.display(), size / 1024));
     }
-    Ok(paths.into())
+    Ok(MADE.get_or_init(|| paths.into()).clone())
 }
 
 /// Makes a plain Debian installation unless one of the same recipe is there; returns its directory.
