@@ -65,8 +65,11 @@ pub(crate) fn dom0(toolstack: bool, extra: &[String]) -> Result<Dom0Image> {
         let to = format!("/var/lib/xen/guests/{}", file_name(&guest)?);
         files.push((guest, to));
     }
-    let disk = dist().join(if toolstack { "dom0.ext4" } else { "dom0-debian.ext4" });
-    // Made beside it and then renamed: a machine that runs keeps the disk it booted from.
+    // By what is on it, so that what boots from one is not disturbed when another is made; beside it and then renamed, so
+    // that a machine that runs keeps the disk it booted from.
+    let tools = if toolstack { &[] } else { &[String::from("debian")][..] };
+    let name = [&[String::from("dom0")], tools, extra].concat().join("-");
+    let disk = dist().join(format!("{name}.ext4"));
     let new = dist().join(format!("dom0.ext4.{}", std::process::id()));
     run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(&base.disk).arg(&new))?;
     add_files(&new, &files)?;
