@@ -15,10 +15,16 @@ use crate::process::{cache, dist, root, run, say};
 #[derive(Clone)]
 pub(crate) struct Dom0Image {
     pub(crate) disk: PathBuf,
-    pub(crate) kernel: PathBuf,
-    pub(crate) initrd: PathBuf,
+    /// What `scripts/rootfs/make` left: Dom0's kernel, and those of the extras.
+    base: PathBuf,
     /// Debian's hypervisor.
     pub(crate) xen: PathBuf,
+}
+
+/// A kernel and the ramdisk that mounts Dom0's disk with it.
+pub(crate) struct Kernel {
+    pub(crate) image: PathBuf,
+    pub(crate) initrd: PathBuf,
 }
 
 /// Makes the base image, and what else is asked for on it, unless one of the same recipe is there.
@@ -38,12 +44,21 @@ pub(crate) fn base(extra: &[String]) -> Result<Dom0Image> {
         run(Command::new(recipe.join("make")).arg(&here).args(extra))?;
         fs::write(here.join("complete"), "")?;
     }
-    Ok(Dom0Image {
-        disk: here.join("dom0.ext4"),
-        kernel: here.join("vmlinuz"),
-        initrd: here.join("dom0-initrd.img"),
-        xen: here.join("xen"),
-    })
+    Ok(Dom0Image { disk: here.join("dom0.ext4"), xen: here.join("xen"), base: here })
+}
+
+impl Dom0Image {
+    /// Finds Dom0's usual kernel, or another by the name it has in an extra.
+    pub(crate) fn kernel(&self, name: Option<&str>) -> Result<Kernel> {
+        let here = match name {
+            None => self.base.clone(),
+            Some(name) => self.base.join("kernels").join(name),
+        };
+        if !here.is_dir() {
+            bail!("no extra brings the kernel {}: extra=kernels has some", name.unwrap_or_default());
+        }
+        Ok(Kernel { image: here.join("vmlinuz"), initrd: here.join("dom0-initrd.img") })
+    }
 }
 
 /// Makes the image with our toolstack in /usr/sbin and our hotplug scripts in /etc/xen/scripts, if they are wanted, and the library's
@@ -161,6 +176,20 @@ fn hash_tree(directory: &Path, hasher: &mut DefaultHasher) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_is_found_by_its_name_if_an_extra_brings_it() {
+        let base = tempfile::tempdir().unwrap();
+        let base = base.path();
+        fs::create_dir_all(base.join("kernels/cloud")).unwrap();
+        let image =
+            Dom0Image { disk: PathBuf::new(), xen: PathBuf::new(), base: base.to_path_buf() };
+        assert_eq!(image.kernel(None).unwrap().image, base.join("vmlinuz"));
+        let cloud = image.kernel(Some("cloud")).unwrap();
+        assert_eq!(cloud.initrd, base.join("kernels/cloud/dom0-initrd.img"));
+        let missing = image.kernel(Some("mainline")).err().unwrap().to_string();
+        assert!(missing.contains("mainline"), "{missing}");
+    }
 
     #[test]
     fn what_is_not_asked_for_does_not_change_what_is_made() {

@@ -135,6 +135,9 @@ pub(crate) struct MachineArgs {
     /// What Dom0's disk has besides the usual: a name in scripts/rootfs/extra; may be repeated
     #[arg(long)]
     pub(crate) extra: Vec<String>,
+    /// Dom0's kernel, if not the usual one: a name that an extra gives it, as `--extra kernels` does
+    #[arg(long)]
+    pub(crate) kernel: Option<String>,
     /// Counts instructions instead of nanoseconds: slower to watch, the same every time
     #[arg(long)]
     pub(crate) icount: bool,
@@ -171,6 +174,7 @@ impl Default for MachineArgs {
             vcpus: 1,
             dom0_memory: 768,
             extra: Vec::new(),
+            kernel: None,
             icount: false,
             append: String::new(),
             dom0_append: String::new(),
@@ -208,6 +212,10 @@ impl MachineArgs {
                 self.extra = value.split(',').map(str::to_owned).collect();
                 return Ok(());
             }
+            "kernel" => {
+                self.kernel = Some(value.to_owned());
+                return Ok(());
+            }
             "cpu" => {
                 value.clone_into(&mut self.cpu);
                 return Ok(());
@@ -229,7 +237,7 @@ impl MachineArgs {
             "memory" => self.memory = number()?,
             "dom0_memory" => self.dom0_memory = number()?,
             _ => bail!(
-                "unknown property {name}: append, board, boot, cpu, cpus, dom0_append, dom0_memory, extra, gic, memory, root, tools or vcpus"
+                "unknown property {name}: append, board, boot, cpu, cpus, dom0_append, dom0_memory, extra, gic, kernel, memory, root, tools or vcpus"
             ),
         }
         Ok(())
@@ -299,6 +307,8 @@ mod tests {
         machine.set("vcpus=4").unwrap();
         machine.set("boot=bundle").unwrap();
         machine.set("gic=2").unwrap();
+        machine.set("kernel=cloud").unwrap();
+        assert_eq!(machine.kernel.as_deref(), Some("cloud"));
         assert_eq!(machine.gic, Gic::V2);
         assert!(machine.set("gic=4").is_err());
         assert_eq!(machine.boot, Boot::Bundle);

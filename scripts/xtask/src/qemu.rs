@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::debian;
+use crate::image::Kernel;
 use crate::machine::{Board, Boot, Gic, Hypervisor, Machine, MachineArgs, Root, Tools};
 use crate::process::{dist, say};
 use crate::raspi4b;
@@ -60,8 +61,9 @@ pub(crate) fn command(machine: &Machine) -> Result<Command> {
     command.arg("-kernel").arg(&machine.hypervisor).args(["-append", &args.hypervisor_line()]);
     match args.boot {
         Boot::Modules => {
-            boot_kernel(&mut command, &machine.dom0.kernel, &args.dom0_line());
-            let initrd = machine.dom0.initrd.display();
+            let kernel = machine.dom0.kernel(args.kernel.as_deref())?;
+            boot_kernel(&mut command, &kernel.image, &args.dom0_line());
+            let initrd = kernel.initrd.display();
             let loader = format!("guest-loader,addr={INITRD_ADDRESS:#x},initrd={initrd}");
             command.arg("-device").arg(loader);
         }
@@ -123,8 +125,8 @@ pub(crate) fn boot_kernel(command: &mut Command, kernel: &Path, line: &str) {
 
 /// Writes the machine's boot bundle; returns its path.
 fn bundle(machine: &Machine) -> Result<PathBuf> {
-    let kernel = fs::read(&machine.dom0.kernel)?;
-    let initrd = fs::read(&machine.dom0.initrd)?;
+    let Kernel { image, initrd } = machine.dom0.kernel(machine.args.kernel.as_deref())?;
+    let (kernel, initrd) = (fs::read(image)?, fs::read(initrd)?);
     let bundle = boot_bundle::write("", &machine.args.dom0_line(), &kernel, Some(&initrd));
     // Another machine may be starting from its own.
     let path = dist().join(format!("boot-bundle-gic{}.cpio", machine.args.gic));
