@@ -14,7 +14,7 @@ use crate::machine::{Hypervisor, MachineArgs};
 const USUAL_LIMIT: Duration = Duration::from_secs(30);
 
 /// A parsed scenario.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) name: String,
     /// Its first line: what it shows.
@@ -24,13 +24,15 @@ pub(crate) struct Scenario {
     /// Where alone it can be played, and why.
     only: Option<Only>,
     machine: Vec<String>,
+    /// Properties of the machine, with each of which it is played once; empty for once as it is.
+    each: Vec<String>,
     /// What must pass before any item is played.
     steps: Vec<(usize, Step)>,
     items: Vec<Item>,
 }
 
 /// A part of a scenario that passes or fails by itself, with its own line in the results.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub(crate) name: String,
     /// Where alone it can be played, and why.
@@ -39,7 +41,7 @@ pub(crate) struct Item {
 }
 
 /// `only domus WHY`: what holds on one hypervisor and cannot on the other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Only {
     hypervisor: Hypervisor,
     why: String,
@@ -102,6 +104,7 @@ impl Scenario {
             long: false,
             only: None,
             machine: Vec::new(),
+            each: Vec::new(),
             steps: Vec::new(),
             items: Vec::new(),
         };
@@ -120,6 +123,9 @@ impl Scenario {
                 }
                 Some(("machine", words)) => {
                     scenario.machine.extend(words.split_whitespace().map(str::to_owned));
+                }
+                Some(("each", words)) => {
+                    scenario.each.extend(words.split_whitespace().map(str::to_owned));
                 }
                 Some(("item", rest)) => {
                     let item =
@@ -141,18 +147,30 @@ impl Scenario {
         Only::missing_on(self.only.as_ref(), hypervisor)
     }
 
+    /// Returns the properties it is played with, once each; once without any if it says none.
+    pub(crate) fn each(&self) -> Vec<Option<&str>> {
+        if self.each.is_empty() {
+            return vec![None];
+        }
+        self.each.iter().map(|property| Some(property.as_str())).collect()
+    }
+
     /// Returns the parts with results of their own.
     pub(crate) fn items(&self) -> &[Item] {
         &self.items
     }
 
-    /// Returns the machine it wants, starting from the one the command line asks for.
+    /// Returns the machine it wants, with one more property if it is played with several, starting from the one the command line asks for.
     ///
     /// With one processor time is counted in instructions: a slow or busy host then changes nothing a guest can see.
     /// With several they run side by side, in real time.
-    pub(crate) fn machine(&self, mut args: MachineArgs) -> Result<MachineArgs> {
+    pub(crate) fn machine(
+        &self,
+        mut args: MachineArgs,
+        property: Option<&str>,
+    ) -> Result<MachineArgs> {
         args.cpus = 1;
-        for property in &self.machine {
+        for property in self.machine.iter().map(String::as_str).chain(property) {
             args.set(property)?;
         }
         args.icount = args.cpus == 1;
@@ -235,7 +253,7 @@ fn parse_step(line: &str) -> Result<Step> {
             Step::Expect { limit, text }
         }
         _ => bail!(
-            "`{word}` is none of long, only, machine, item, domus, xen, run, fails, retry, status, see, unseen, keep, same, type, console, leave, expect"
+            "`{word}` is none of long, only, machine, each, item, domus, xen, run, fails, retry, status, see, unseen, keep, same, type, console, leave, expect"
         ),
     })
 }
@@ -387,7 +405,7 @@ mod tests {
         let text = "# Shows things.\nmachine vcpus=4 cpus=2\n\n# why\nrun 90s xl create a.cfg\nsee demo\nleave\n";
         let scenario = Scenario::parse("things", text).unwrap();
         assert_eq!(scenario.title, "Shows things.");
-        assert_eq!(scenario.machine(MachineArgs::default()).unwrap().vcpus, 4);
+        assert_eq!(scenario.machine(MachineArgs::default(), None).unwrap().vcpus, 4);
         let create = Step::Command {
             how: How::Succeeds,
             limit: Duration::from_secs(90),
@@ -431,6 +449,17 @@ mod tests {
         assert_eq!(whole.missing_on(Hypervisor::Xen), Some("It boots ours."));
         assert!(Scenario::parse("bad", "# Bad.\nonly domus\n").is_err());
         assert!(Scenario::parse("bad", "# Bad.\nonly kvm never\n").is_err());
+    }
+
+    #[test]
+    fn a_scenario_may_be_played_with_each_of_some_properties() {
+        let plain = Scenario::parse("plain", "# Plain.\nrun true\n").unwrap();
+        assert_eq!(plain.each(), [None]);
+        let text = "# Kernels.\nmachine cpus=1\neach kernel=old kernel=new\nrun true\n";
+        let kernels = Scenario::parse("kernels", text).unwrap();
+        assert_eq!(kernels.each(), [Some("kernel=old"), Some("kernel=new")]);
+        let machine = kernels.machine(MachineArgs::default(), Some("kernel=old")).unwrap();
+        assert_eq!(machine.kernel.as_deref(), Some("old"));
     }
 
     #[test]

@@ -73,6 +73,8 @@ impl Count {
 /// A scenario and the machine it is played on.
 struct Turn {
     scenario: Scenario,
+    /// The property of the machine by which this turn differs from others of the scenario.
+    property: Option<String>,
     machine: MachineArgs,
 }
 
@@ -99,9 +101,7 @@ pub(crate) fn play(
 fn turns(shapes: &[MachineArgs], names: &[String], long: bool) -> Result<Vec<Turn>> {
     let mut turns = Vec::new();
     for (index, shape) in shapes.iter().enumerate() {
-        for scenario in chosen(names, long)? {
-            let machine = scenario.machine(shape.clone())?;
-            let turn = Turn { scenario, machine };
+        for turn in turns_on(shape, chosen(names, long)?)? {
             if let Some(why) = turn.scenario.missing_on(shape.hypervisor) {
                 println!("skipped {}: {why}", turn.label());
                 continue;
@@ -117,6 +117,19 @@ fn turns(shapes: &[MachineArgs], names: &[String], long: bool) -> Result<Vec<Tur
                 }
             }
             turns.push(turn);
+        }
+    }
+    Ok(turns)
+}
+
+/// Gives each scenario the machine it wants, or each of those.
+fn turns_on(shape: &MachineArgs, scenarios: Vec<Scenario>) -> Result<Vec<Turn>> {
+    let mut turns = Vec::new();
+    for scenario in scenarios {
+        for property in scenario.each() {
+            let machine = scenario.machine(shape.clone(), property)?;
+            let property = property.map(str::to_owned);
+            turns.push(Turn { scenario: scenario.clone(), property, machine });
         }
     }
     Ok(turns)
@@ -214,9 +227,13 @@ fn side_by_side(machine: &Machine, jobs: VecDeque<Job>, how: How) -> Done {
 }
 
 impl Turn {
-    /// Returns the scenario's name in results: with the hypervisor and the interrupt controller, where those are not the usual ones.
+    /// Returns the scenario's name in results: with the property it is played with, the hypervisor and the interrupt controller, where those are not the
+    /// usual ones.
     fn label(&self) -> String {
         let mut label = format!("system {}", self.scenario.name);
+        if let Some(property) = &self.property {
+            label.push_str(&format!(", {property}"));
+        }
         if self.machine.hypervisor == Hypervisor::Xen {
             label.push_str(", Xen");
         }
@@ -273,9 +290,9 @@ impl Turn {
 /// Plays the demonstration, showing everything.
 pub(crate) fn demo(args: &MachineArgs) -> Result<()> {
     let scenario = Scenario::read(&root().join("tests/system/demo.scenario"))?;
-    let machine = scenario.machine(args.clone())?;
+    let machine = scenario.machine(args.clone(), None)?;
     let prepared = machine.clone().prepare()?;
-    Turn { scenario, machine }.play_items(&prepared, Show::Everything, &mut Count::default())?;
+    Turn { scenario, property: None, machine }.play_items(&prepared, Show::Everything, &mut Count::default())?;
     println!(
         "demo: the guest was created, listed, pinged, read from, shut down; the machine is off"
     );
@@ -321,12 +338,14 @@ mod tests {
         assert!(labels.contains(&String::from("system demo")));
         assert!(labels.contains(&String::from("system demo, GICv2")));
         assert!(!labels.contains(&String::from("system raspi4b, GICv2")));
+        assert!(labels.contains(&String::from("system dom0_kernels, kernel=cloud, GICv2")));
     }
 
     #[test]
     fn every_scenario_of_the_tree_can_be_read() {
-        for scenario in chosen(&[], true).unwrap() {
-            scenario.machine(MachineArgs::default()).unwrap();
-        }
+        let scenarios = chosen(&[], true).unwrap();
+        let number = scenarios.len();
+        let turns = turns_on(&MachineArgs::default(), scenarios).unwrap();
+        assert!(turns.len() >= number);
     }
 }
