@@ -55,7 +55,10 @@ impl Dom0Image {
             Some(name) => self.base.join("kernels").join(name),
         };
         if !here.is_dir() {
-            bail!("no extra brings the kernel {}: extra=kernels has some", name.unwrap_or_default());
+            bail!(
+                "no extra brings the kernel {}: extra=kernels has some",
+                name.unwrap_or_default()
+            );
         }
         Ok(Kernel { image: here.join("vmlinuz"), initrd: here.join("dom0-initrd.img") })
     }

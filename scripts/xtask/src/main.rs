@@ -103,6 +103,9 @@ enum Command {
         /// Plays so many of the scenarios that need one processor at the same time
         #[arg(long, default_value_t = NonZero::<usize>::MIN, conflicts_with = "show")]
         side_by_side: NonZero<usize>,
+        /// Multiplies the scenarios' limits, for a slow or busy host
+        #[arg(long, default_value_t = NonZero::<u32>::MIN)]
+        patience: NonZero<u32>,
         /// Names, or parts of names
         names: Vec<String>,
     },
@@ -155,10 +158,11 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { gic, tables } => bench::bench(gic, &tables),
         Command::Size => size::size(),
         Command::Ci { long, names } => ci(&names, long),
-        Command::System { machine, show, long, side_by_side, names } => {
+        Command::System { machine, show, long, side_by_side, patience, names } => {
             ensure!(system::is_any(&names)?, "no scenario in tests/system has such a name");
             let show = if show { system::Show::Everything } else { system::Show::OnlyResults };
-            system::play(&[machine], &names, long, system::How { show, side_by_side })?.finish()
+            let how = system::How { show, side_by_side, patience };
+            system::play(&[machine], &names, long, how)?.finish()
         }
         Command::Demo { machine } => system::demo(&machine),
         Command::Dom0 { machine, limit, commands } => {
@@ -193,7 +197,11 @@ fn ci(names: &[String], long: bool) -> Result<()> {
     }
     // By counted instructions, as those with one processor are, one does not disturb the other.
     let side_by_side = available_parallelism().unwrap_or(NonZero::<usize>::MIN);
-    let how = system::How { show: system::Show::OnlyResults, side_by_side };
+    let how = system::How {
+        show: system::Show::OnlyResults,
+        side_by_side,
+        patience: NonZero::<u32>::MIN,
+    };
     count.add(system::play(&machines, names, long, how)?);
     count.finish()
 }

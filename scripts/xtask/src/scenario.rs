@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::collections::HashMap;
 use std::fs;
+use std::num::NonZero;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -277,11 +278,18 @@ pub(crate) struct Player<'a> {
     kept: HashMap<String, String>,
     /// Shows commands and what they say while it plays.
     shown: bool,
+    /// What limits are multiplied with.
+    patience: NonZero<u32>,
 }
 
 impl<'a> Player<'a> {
-    /// Takes a booted machine; `shown` prints commands and outputs as they come.
-    pub(crate) fn new(session: &'a mut Session, hypervisor: Hypervisor, shown: bool) -> Self {
+    /// Takes a booted machine; `shown` prints commands and outputs as they come, `patience` is what limits are multiplied with.
+    pub(crate) fn new(
+        session: &'a mut Session,
+        hypervisor: Hypervisor,
+        shown: bool,
+        patience: NonZero<u32>,
+    ) -> Self {
         Self {
             session,
             hypervisor,
@@ -289,6 +297,7 @@ impl<'a> Player<'a> {
             last: Outcome { status: 0, output: String::new() },
             kept: HashMap::new(),
             shown,
+            patience,
         }
     }
 
@@ -321,8 +330,9 @@ impl<'a> Player<'a> {
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
+        let patience = self.patience.get();
         match step {
-            Step::Command { how, limit, command } => self.command(*how, *limit, command),
+            Step::Command { how, limit, command } => self.command(*how, *limit * patience, command),
             Step::See(text) if !self.last.output.contains(text.as_str()) => {
                 bail!("no {text:?} in what it said:\n{}", self.last.output)
             }
@@ -352,13 +362,13 @@ impl<'a> Player<'a> {
             }
             Step::Console { limit, guest } => {
                 self.place.clone_from(guest);
-                self.session.enter_console(guest, *limit)
+                self.session.enter_console(guest, *limit * patience)
             }
             Step::Leave => {
                 self.place = String::from("dom0");
                 self.session.leave_console()
             }
-            Step::Expect { limit, text } => self.session.expect(text, *limit).map(drop),
+            Step::Expect { limit, text } => self.session.expect(text, *limit * patience).map(drop),
             Step::Type(text) => self.session.send(&format!("{text}\n")),
             Step::On(hypervisor, step) if *hypervisor == self.hypervisor => self.step(step),
             Step::On(..) => Ok(()),

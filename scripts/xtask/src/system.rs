@@ -29,6 +29,8 @@ pub(crate) struct How {
     pub(crate) show: Show,
     /// How many of those that need one processor at the same time.
     pub(crate) side_by_side: NonZero<usize>,
+    /// What the scenarios' limits are multiplied with.
+    pub(crate) patience: NonZero<u32>,
 }
 
 /// Counts of a run of tests.
@@ -189,7 +191,7 @@ fn play_on_same(shape: MachineArgs, turns: Vec<Turn>, how: How) -> Count {
             Some((_, why)) => {
                 count.note(&turn.title(), began, &Err(anyhow::Error::msg(why.clone())));
             }
-            None => count.add(turn.play(&machine, how.show)),
+            None => count.add(turn.play(&machine, how)),
         }
     }
     count
@@ -203,7 +205,7 @@ fn side_by_side(machine: &Machine, jobs: VecDeque<Job>, how: How) -> Done {
         let mut done = Done::default();
         while let Some(job) = next() {
             match job {
-                Job::Play(turn) => done.count.add(turn.play(machine, how.show)),
+                Job::Play(turn) => done.count.add(turn.play(machine, how)),
                 Job::Make(root) => {
                     if let Err(error) = debian::make(root) {
                         done.unmade.push((root, format!("{error:#}")));
@@ -253,10 +255,10 @@ impl Turn {
     }
 
     /// Plays it and prints the result.
-    fn play(&self, machine: &Machine, show: Show) -> Count {
+    fn play(&self, machine: &Machine, how: How) -> Count {
         let began = Instant::now();
         let mut count = Count::default();
-        let result = self.play_items(machine, show, &mut count);
+        let result = self.play_items(machine, how, &mut count);
         count.note(&self.title(), began, &result);
         count
     }
@@ -264,12 +266,13 @@ impl Turn {
     /// Gives the machine the shape it wants, boots it, plays, powers off.
     ///
     /// The scenario's items are counted one by one; its own result is of what is around them.
-    fn play_items(&self, machine: &Machine, show: Show, count: &mut Count) -> Result<()> {
+    fn play_items(&self, machine: &Machine, how: How, count: &mut Count) -> Result<()> {
         let machine = machine.reshaped(self.machine.clone());
         let transcript = self.label().replace(", ", "-").replace(' ', "-");
         let mut session = Session::boot(&machine, &transcript)?;
         let hypervisor = self.machine.hypervisor;
-        let mut player = Player::new(&mut session, hypervisor, show == Show::Everything);
+        let shown = how.show == Show::Everything;
+        let mut player = Player::new(&mut session, hypervisor, shown, how.patience);
         player.play(&self.scenario)?;
         for item in self.scenario.items() {
             if let Some(why) = item.missing_on(hypervisor) {
@@ -280,7 +283,7 @@ impl Turn {
             let result = player.play_item(&self.scenario, item)?;
             count.note(&format!("{}: {}", self.label(), item.name), began, &result);
         }
-        if show == Show::Everything {
+        if shown {
             say("powering off");
         }
         session.power_off()
@@ -292,7 +295,13 @@ pub(crate) fn demo(args: &MachineArgs) -> Result<()> {
     let scenario = Scenario::read(&root().join("tests/system/demo.scenario"))?;
     let machine = scenario.machine(args.clone(), None)?;
     let prepared = machine.clone().prepare()?;
-    Turn { scenario, property: None, machine }.play_items(&prepared, Show::Everything, &mut Count::default())?;
+    let how = How {
+        show: Show::Everything,
+        side_by_side: NonZero::<usize>::MIN,
+        patience: NonZero::<u32>::MIN,
+    };
+    let turn = Turn { scenario, property: None, machine };
+    turn.play_items(&prepared, how, &mut Count::default())?;
     println!(
         "demo: the guest was created, listed, pinged, read from, shut down; the machine is off"
     );
