@@ -9,7 +9,7 @@ pub(super) const COMMAND: Command = Command {
     name: "dump-core",
     operands: "<Domain> <filename>",
     summary: "Core dump a domain",
-    details: "Refused: domains cannot be dumped on Arm.",
+    details: "Refused: this xl writes no core dumps yet.",
     flags: &[],
     listed: true,
     run,
@@ -19,7 +19,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     parsed.require(COMMAND.name, 2)?;
     let domain = context.domain(parsed.operand(0))?;
     let text = format!(
-        "xl: domain {domain} cannot be dumped: there is no core dump on Arm\ncore dump failed (rc=-3)"
+        "xl: domain {domain} cannot be dumped: this xl writes no core dumps yet\ncore dump failed (rc=-3)"
     );
     Err(Failure::Failed(FAILURE, text))
 }
