@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::config::domain::DomainConfig;
 use crate::cpupool::Scheduler;
 use crate::domain::{self, End, Request};
+use crate::layout::PAGE;
 use crate::userdata::Userdata;
 use crate::{Error, build, cpupool, dom0, unfinished};
 use tempfile::{NamedTempFile, TempDir};
@@ -51,7 +52,7 @@ impl Bench {
             spis: 0,
         };
         xen.create_domain(&dom0).unwrap();
-        dom0::initialise(&xen, &store).unwrap();
+        dom0::initialise(&xen, &store, PAGE).unwrap();
         let mut kernel = NamedTempFile::new().unwrap();
         kernel.write_all(&image()).unwrap();
         let files = Userdata::new(&directory.path().join("files"));
@@ -105,6 +106,18 @@ fn image() -> Vec<u8> {
 
 const DEVICES: &str = "disk=['script=/bin/true,vdev=xvda,target=one', 'script=/bin/true,vdev=xvdb,access=r,target=two']\n\
                        vif=['script=/bin/true,bridge=xenbr0,mac=00:16:3e:01:02:03']";
+
+#[test]
+fn dom0_is_told_its_memorys_target_unless_its_kernels_pages_are_larger_than_xens() {
+    let bench = Bench::new();
+    let target = "/local/domain/0/memory/target";
+    assert!(bench.store.exists(target).unwrap());
+    bench.store.rm("/local/domain/0/memory").unwrap();
+    dom0::initialise(&bench.xen, &bench.store, 4 * PAGE).unwrap();
+    assert!(!bench.store.exists(target).unwrap());
+    dom0::initialise(&bench.xen, &bench.store, PAGE).unwrap();
+    assert!(bench.store.exists(target).unwrap());
+}
 
 #[test]
 fn a_built_domain_stands_in_xenstore_as_libxl_s_does() {

@@ -18,6 +18,7 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context, _: &Parsed) -> Outcome {
-    dom0::initialise(context.xen()?, context.store()?)?;
+    let kernel_page = rustix::param::page_size() as u64;
+    dom0::initialise(context.xen()?, context.store()?, kernel_page)?;
     print("Done setting up Dom0\n")
 }
