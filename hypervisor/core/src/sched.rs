@@ -146,7 +146,6 @@ impl Entity {
 
 #[derive(Clone, Debug, Default)]
 struct Cpu {
-    online: bool,
     running: Option<SchedId>,
     /// What it ran last and whose registers it still has.
     loaded: Option<SchedId>,
@@ -177,7 +176,7 @@ pub struct Scheduler {
     entities: Vec<Option<Entity>>,
     cpus: Vec<Cpu>,
     online: CpuSet,
-    /// Processors that run nothing.
+    /// Those of them that run nothing.
     idle: CpuSet,
     groups: Vec<Option<Group>>,
     pools: Pools,
@@ -193,11 +192,10 @@ impl Scheduler {
     /// Lets `cpu` run virtual processors from `now` on.
     pub fn bring_up(&mut self, cpu: CpuId, now: Nanos) {
         if let Some(state) = self.cpus.get_mut(cpu.index()) {
-            state.online = true;
             state.idle_since = now;
+            self.online = self.online | CpuSet::only(cpu);
+            self.idle = self.idle | CpuSet::only(cpu);
         }
-        self.online = self.online | CpuSet::only(cpu);
-        self.idle = self.idle | CpuSet::only(cpu);
         let online = self.online;
         // It was in no pool before, unless it comes up a second time, which changes nothing.
         let _: Result<(), pool::PoolError> = self.pools.give(PoolId::BOOT, Some(cpu), online);
@@ -379,7 +377,7 @@ impl Scheduler {
         let min = self.min_vruntime(cpu);
         let chosen = best.and_then(|id| Some((id, self.entities.get_mut(id.index())?.as_mut()?)));
         let Some((id, entity)) = chosen else {
-            self.idle = self.idle | CpuSet::only(cpu);
+            self.idle = self.idle | (CpuSet::only(cpu) & self.online);
             let (keep, until) = (self.may_keep(cpu), self.next_refill(cpu));
             return Decision { run: None, keep, until, help: Kick::Nobody };
         };
@@ -475,11 +473,7 @@ impl Scheduler {
     /// Returns how long `cpu` has had nothing to run.
     pub fn idle_time(&self, cpu: CpuId, now: Nanos) -> Nanos {
         self.cpus.get(cpu.index()).map_or(Nanos(0), |state| {
-            if state.online && state.running.is_none() {
-                state.idle + (now - state.idle_since)
-            } else {
-                state.idle
-            }
+            if self.idle.contains(cpu) { state.idle + (now - state.idle_since) } else { state.idle }
         })
     }
 

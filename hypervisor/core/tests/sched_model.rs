@@ -176,7 +176,7 @@ impl Machine {
                 prop_assert!(waits.is_none(), "processor {cpu} is idle while {waits:?} waits");
             }
         }
-        // Who can run is in one of the queues, and nobody else.
+        // It knows of each what it was told.
         for vcpu in &self.vcpus {
             prop_assert_eq!(self.scheduler.holds(vcpu.id), vcpu.holds);
         }

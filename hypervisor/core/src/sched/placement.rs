@@ -61,16 +61,18 @@ impl Scheduler {
 
     /// Says whether `cpu` has nothing to do but, perhaps, `id`.
     fn is_idle_but_for(&self, id: SchedId, cpu: CpuId) -> bool {
-        self.cpus.get(cpu.index()).is_some_and(|state| {
-            state.online && state.running.is_none() && state.queue.iter().all(|other| *other == id)
-        })
+        self.idle.contains(cpu)
+            && self
+                .cpus
+                .get(cpu.index())
+                .is_some_and(|state| state.queue.iter().all(|other| *other == id))
     }
 
     /// Finds an idle processor that could take somebody who waits in the queue of `cpu`.
     ///
     /// Two may have been put there, one after the other, while it had nothing to do.
     pub(super) fn help_for(&self, cpu: CpuId) -> Kick {
-        let idle = (self.idle & self.online) - CpuSet::only(cpu);
+        let idle = self.idle - CpuSet::only(cpu);
         if idle.is_empty() {
             return Kick::Nobody;
         }
