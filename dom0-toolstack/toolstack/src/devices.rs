@@ -74,12 +74,15 @@ impl Kind {
             .find(|kind| kind.name() == name)
     }
 
-    const fn module(self) -> &'static str {
+    /// Where to look when nobody serves it.
+    const fn hint(self) -> &'static str {
         match self {
-            Self::Vbd => "xen-blkback",
-            Self::Vif => "xen-netback",
-            Self::P9 => "none: xen-9pfsd serves it",
-            Self::Console | Self::Vuart => "none: xenconsoled serves it",
+            Self::Vbd => "is the module xen-blkback loaded?",
+            Self::Vif => "is the module xen-netback loaded?",
+            Self::P9 => {
+                "does xen-9pfsd hang? `pkill -KILL xen-9pfsd` ends it; the next folder starts another"
+            }
+            Self::Console | Self::Vuart => "does xenconsoled run?",
         }
     }
 
@@ -169,17 +172,28 @@ impl Device {
 
     /// Waits until the backend has taken the device.
     pub fn wait_taken(&self, store: &Client) -> Result<()> {
+        if self.taken_within(store, TIMEOUT)? { Ok(()) } else { Err(self.not_taken()) }
+    }
+
+    /// Waits a while for the backend to take the device, or to refuse it, which is an error; says whether it has.
+    pub fn taken_within(&self, store: &Client, timeout: Duration) -> Result<bool> {
         let path = format!("{}/state", self.backend_path());
-        let taken = store::wait_for(store, &path, TIMEOUT, || {
+        let now = store::wait_for(store, &path, timeout, || {
             Ok(store.read_optional(&path)?.filter(|now| now.as_str() != state::INITIALISING))
         })?;
-        match taken.as_deref() {
-            Some(state::INIT_WAIT | "3" | "4") => Ok(()),
-            _ => Err(Error::NoBackend {
-                device: self.to_string(),
-                seconds: TIMEOUT.as_secs(),
-                module: self.kind.module(),
-            }),
+        match now.as_deref() {
+            None => Ok(false),
+            Some(state::INIT_WAIT | "3" | "4") => Ok(true),
+            Some(_) => Err(self.not_taken()),
+        }
+    }
+
+    /// The error of a device that no backend took in time.
+    pub fn not_taken(&self) -> Error {
+        Error::NoBackend {
+            device: self.to_string(),
+            seconds: TIMEOUT.as_secs(),
+            hint: self.kind.hint(),
         }
     }
 

@@ -143,14 +143,14 @@ pub enum Error {
         writable: bool,
     },
     /// A backend did not take a device.
-    #[error("no backend took {device} within {seconds} s (is the module {module} loaded?)")]
+    #[error("no backend took {device} within {seconds} s ({hint})")]
     NoBackend {
         /// The device, as in `vbd 51712`.
         device: String,
         /// How long we waited.
         seconds: u64,
-        /// What the kernel needs for it.
-        module: &'static str,
+        /// Where to look.
+        hint: &'static str,
     },
     /// Nobody can share a folder.
     #[error(

@@ -20,6 +20,8 @@ const DAEMON: &str = "xen-9pfsd";
 const PLACES: [&str; 3] = ["/usr/lib/xen/bin", "/usr/libexec/xen/bin", "/usr/local/lib/xen/bin"];
 /// How long it may take to start.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked in that time whether it still runs.
+const LOOKS: u32 = 20;
 
 /// Checks, before anything is made, that somebody can serve a folder of `backend`'s.
 pub fn check(store: &impl Store, backend: DomId) -> Result<()> {
@@ -44,7 +46,30 @@ pub fn add(store: &Client, domain: DomId, folder: &P9, devid: u32, backend: DomI
         ("auto-delete", if folder.auto_delete { "1" } else { "0" }.into()),
     ];
     device.publish(store, &[("tag", folder.tag.clone())], &back)?;
-    device.wait_taken(store)
+    if backend != DomId::DOM0 {
+        return device.wait_taken(store);
+    }
+    let taken = served(
+        |time| device.taken_within(store, time),
+        || if is_running(store)? { Ok(()) } else { start(store) },
+    )?;
+    if taken { Ok(()) } else { Err(device.not_taken()) }
+}
+
+/// Waits until `taken`, seeing to it now and then by `revive` that the daemon runs; says whether it was taken in time.
+///
+/// One that has been told to end, or killed, looks alive for a while. The next finds what it left undone.
+fn served(
+    mut taken: impl FnMut(Duration) -> Result<bool>,
+    mut revive: impl FnMut() -> Result<()>,
+) -> Result<bool> {
+    for _ in 0..LOOKS {
+        if taken(TIMEOUT / LOOKS)? {
+            return Ok(true);
+        }
+        revive()?;
+    }
+    Ok(false)
 }
 
 /// The daemon's nodes in Dom0.
@@ -116,6 +141,23 @@ fn find() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_daemon_that_ends_while_it_is_waited_for_is_started_anew() {
+        let mut looks = [false, false, true].into_iter();
+        let mut revived = 0;
+        let served = served(
+            |_| Ok(looks.next().unwrap()),
+            || {
+                revived += 1;
+                Ok(())
+            },
+        );
+        assert_eq!((served.unwrap(), revived), (true, 2));
+        assert!(!super::served(|_| Ok(false), || Ok(())).unwrap());
+        let error = super::served(|_| Ok(false), || Err(Error::NoShareDaemon)).unwrap_err();
+        assert!(matches!(error, Error::NoShareDaemon));
+    }
 
     #[test]
     fn a_number_that_is_another_process_s_by_now_is_not_the_daemon() {
