@@ -50,9 +50,7 @@ pub(crate) fn command(machine: &Machine) -> Result<Command> {
     }
     let mut command = Command::new("qemu-system-aarch64");
     board(&mut command, args.gic, &args.cpu, args.cpus, args.memory)?;
-    if args.icount {
-        command.args(["-icount", "shift=0,sleep=off"]);
-    }
+    clock(&mut command, args);
     match args.root {
         Root::Small => {}
         Root::Debian => return installed(command, args, &debian::host()?),
@@ -84,6 +82,13 @@ fn installed(mut command: Command, args: &MachineArgs, host: &debian::Host) -> R
     command.arg("-initrd").arg(&host.bundle);
     devices(&mut command, &host.disk, args);
     Ok(command)
+}
+
+/// Has the machine's time be what is asked for.
+pub(crate) fn clock(command: &mut Command, args: &MachineArgs) {
+    if args.icount {
+        command.args(["-icount", "shift=0,sleep=off"]);
+    }
 }
 
 /// Adds the root disk, the network, and what the user asked for.

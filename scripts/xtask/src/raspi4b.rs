@@ -12,6 +12,7 @@ use std::process::Command;
 use crate::debian;
 use crate::machine::MachineArgs;
 use crate::process::dist;
+use crate::qemu;
 
 /// Devices that Debian's kernel drives and that this model has not. Most crash the kernel; the video processor and the screen only make udev load
 /// dozens of modules in vain, which takes longer than systemd waits for a device.
@@ -67,6 +68,7 @@ pub(crate) fn command(args: &MachineArgs) -> Result<Command> {
     let mut command = Command::new(program());
     command.args(["-machine", "raspi4b", "-display", "none", "-no-reboot"]);
     command.args(["-smp", &args.cpus.to_string(), "-m", &format!("{}M", args.memory)]);
+    qemu::clock(&mut command, args);
     command.arg("-kernel").arg(hypervisor).args(["-append", &args.hypervisor_line()]);
     command.arg("-dtb").arg(edited).arg("-initrd").arg(&card.bundle);
     let disk = card.disk.display();

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::dom0::{Outcome, Session};
-use crate::machine::{Hypervisor, MachineArgs};
+use crate::machine::{Board, Hypervisor, MachineArgs};
 
 /// How long a step may take when it says nothing else.
 const USUAL_LIMIT: Duration = Duration::from_secs(30);
@@ -164,7 +164,8 @@ impl Scenario {
     /// Returns the machine it wants, with one more property if it is played with several, starting from the one the command line asks for.
     ///
     /// With one processor time is counted in instructions: a slow or busy host then changes nothing a guest can see.
-    /// With several they run side by side, in real time.
+    /// With several they run side by side, in real time; but the Raspberry Pi's take turns, and count too. In real time its whole
+    /// Debian is no sooner up on two of the host's cores, for most of what they do is to wait for each other.
     pub(crate) fn machine(
         &self,
         mut args: MachineArgs,
@@ -174,7 +175,7 @@ impl Scenario {
         for property in self.machine.iter().map(String::as_str).chain(property) {
             args.set(property)?;
         }
-        args.icount = args.cpus == 1;
+        args.icount = args.cpus == 1 || args.board == Board::Raspi4b;
         Ok(args)
     }
 }

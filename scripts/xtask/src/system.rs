@@ -27,7 +27,7 @@ pub(crate) enum Show {
 #[derive(Clone, Copy)]
 pub(crate) struct How {
     pub(crate) show: Show,
-    /// How many of those that need one processor at the same time.
+    /// How many of those that count instructions at the same time.
     pub(crate) side_by_side: NonZero<usize>,
     /// What the scenarios' limits are multiplied with.
     pub(crate) patience: NonZero<u32>,
@@ -139,8 +139,8 @@ fn turns_on(shape: &MachineArgs, scenarios: Vec<Scenario>) -> Result<Vec<Turn>> 
 
 /// One thing of those that are done side by side.
 enum Job {
-    /// Making a root file system that turns after these boot from.
-    Make(Root),
+    /// Making a root file system, then playing those of the turns that boot from it.
+    Make(Root, Vec<Turn>),
     Play(Box<Turn>),
 }
 
@@ -159,9 +159,9 @@ impl Done {
     }
 }
 
-/// Plays turns whose machines boot from the same files: those with one processor side by side, then the others.
+/// Plays turns whose machines boot from the same files: those that count instructions side by side, then the others.
 ///
-/// What takes long to make for the others is made beside the former, first of all.
+/// Root file systems that take long to make are made beside the former, first of all.
 fn play_on_same(shape: MachineArgs, turns: Vec<Turn>, how: How) -> Count {
     let began = Instant::now();
     let mut count = Count::default();
@@ -175,18 +175,22 @@ fn play_on_same(shape: MachineArgs, turns: Vec<Turn>, how: How) -> Count {
             return count;
         }
     };
-    let (small, large): (Vec<Turn>, Vec<Turn>) = turns.into_iter().partition(Turn::is_small);
-    let made = large.iter().map(|turn| turn.machine.root).filter(|root| *root != Root::Small);
+    let roots: Vec<Root> = turns.iter().map(|turn| turn.machine.root).collect();
+    let (mut counting, others): (Vec<Turn>, Vec<Turn>) =
+        turns.into_iter().partition(|turn| turn.machine.icount);
     let mut jobs: VecDeque<Job> = VecDeque::new();
-    for root in made {
-        if !jobs.iter().any(|job| matches!(job, Job::Make(other) if *other == root)) {
-            jobs.push_back(Job::Make(root));
+    for root in roots.into_iter().filter(|root| *root != Root::Small) {
+        if jobs.iter().any(|job| matches!(job, Job::Make(other, _) if *other == root)) {
+            continue;
         }
+        let (these, rest) = counting.into_iter().partition(|turn| turn.machine.root == root);
+        counting = rest;
+        jobs.push_back(Job::Make(root, these));
     }
-    jobs.extend(small.into_iter().map(|turn| Job::Play(Box::new(turn))));
+    jobs.extend(counting.into_iter().map(|turn| Job::Play(Box::new(turn))));
     let done = side_by_side(&machine, jobs, how);
     count.add(done.count);
-    for turn in large {
+    for turn in others {
         match done.unmade.iter().find(|(root, _)| *root == turn.machine.root) {
             Some((_, why)) => {
                 count.note(&turn.title(), began, &Err(anyhow::Error::msg(why.clone())));
@@ -206,11 +210,7 @@ fn side_by_side(machine: &Machine, jobs: VecDeque<Job>, how: How) -> Done {
         while let Some(job) = next() {
             match job {
                 Job::Play(turn) => done.count.add(turn.play(machine, how)),
-                Job::Make(root) => {
-                    if let Err(error) = debian::make(root) {
-                        done.unmade.push((root, format!("{error:#}")));
-                    }
-                }
+                Job::Make(root, turns) => done.add(make_and_play(machine, root, turns, how)),
             }
         }
         done
@@ -226,6 +226,23 @@ fn side_by_side(machine: &Machine, jobs: VecDeque<Job>, how: How) -> Done {
         }
         done
     })
+}
+
+/// Makes a root file system and plays what boots from it; without it none of those can pass.
+fn make_and_play(machine: &Machine, root: Root, turns: Vec<Turn>, how: How) -> Done {
+    let began = Instant::now();
+    let mut done = Done::default();
+    let made = debian::make(root).map_err(|error| format!("{error:#}"));
+    for turn in turns {
+        match &made {
+            Ok(()) => done.count.add(turn.play(machine, how)),
+            Err(why) => {
+                done.count.note(&turn.title(), began, &Err(anyhow::Error::msg(why.clone())))
+            }
+        }
+    }
+    done.unmade.extend(made.err().map(|why| (root, why)));
+    done
 }
 
 impl Turn {
@@ -247,11 +264,6 @@ impl Turn {
 
     fn title(&self) -> String {
         format!("{}: {}", self.label(), self.scenario.title)
-    }
-
-    /// Says whether it can be played beside others: it needs one processor of the host, and makes no files.
-    fn is_small(&self) -> bool {
-        self.machine.cpus == 1 && self.machine.root == Root::Small
     }
 
     /// Plays it and prints the result.
