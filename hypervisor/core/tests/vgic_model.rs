@@ -305,8 +305,11 @@ impl Bench {
                     }
                     Version::V3 => SgiRequest::decode(1 << 24 | u64::from(mask)),
                 };
-                let kick = self.vgic.send_sgi(id(from), request);
-                self.kick(kick);
+                let own = request.is_only_for(id(from));
+                if !own || !self.renew(from, request.irq, Source::Software) {
+                    let kick = self.vgic.send_sgi(id(from), request);
+                    self.kick(kick);
+                }
                 for vcpu in (0..VCPUS).filter(|vcpu| mask >> vcpu & 1 != 0) {
                     let interrupt = self.interrupt(vcpu, 0);
                     interrupt.latch = true;

@@ -125,7 +125,7 @@ impl Vgic {
     /// has ended, on the processor this runs on. Says no, having done nothing, if it is not as simple as
     /// that; then [`Self::inject`] or [`Self::inject_hardware`] do it.
     ///
-    /// A vCPU's timer, its upcall and its own SGIs come this way nearly always.
+    /// A vCPU's timer, its upcall and its own SGIs come this way nearly always: an SGI is one that it sent itself.
     #[must_use = "if it says no, the interrupt is still to be injected"]
     pub fn renew(
         &mut self,
@@ -135,6 +135,7 @@ impl Vgic {
         registers: &mut impl ListRegisters,
     ) -> bool {
         let gate = self.gate();
+        let sender = self.names_sender(irq).then(|| vcpu.0.to_le_bytes()[0] & 0b111);
         let (bank, bit) = super::place(irq);
         let Some(interface) = self.interfaces.get_mut(vcpu.index()) else { return false };
         let state = bank_of(&mut self.private, &mut self.shared, vcpu, bank);
@@ -160,8 +161,13 @@ impl Vgic {
         let Some(entry) = interface.slots.get_mut(slot as usize) else { return false };
         entry.hardware = source == Source::Physical;
         entry.latched = true;
+        entry.sender = sender;
         let content = ListRegister::new(irq, state.priority(index)).pending();
-        let content = if entry.hardware { content.hardware() } else { content };
+        let content = match sender {
+            Some(sender) => content.from_processor(sender),
+            None if entry.hardware => content.hardware(),
+            None => content,
+        };
         registers.write(slot as usize, content);
         true
     }

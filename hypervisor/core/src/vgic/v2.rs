@@ -7,7 +7,9 @@
 
 use super::dist::{Field, IIDR, MmioRead, Work, low_word, width_bytes};
 use super::interrupt::{BANK, SGIS};
-use super::{HardwareWork, Kick, ListRegisters, Route, SgiRequest, SgiTargets, Vgic};
+use super::{
+    HardwareWork, Kick, Layout, ListRegisters, Route, SgiRequest, SgiTargets, Source, Vgic,
+};
 use crate::bits::ones;
 use crate::exit::Width;
 use crate::ids::{Irq, VcpuId};
@@ -17,6 +19,8 @@ pub(super) const ENABLE: u32 = 1 << 0;
 /// `GICD_ICPIDR2`: GIC architecture 2.
 const PIDR2: u32 = 0x20;
 const SGI_COUNT: usize = 16;
+/// `GICD_SGIR`.
+const SGIR: u64 = 0xf00;
 
 /// Who sent the software-generated interrupts of one vCPU that wait, and those it has taken.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +107,10 @@ impl Vgic {
         value: u64,
         registers: &mut impl ListRegisters,
     ) -> Work {
+        if offset == SGIR && width == Width::Word {
+            let request = SgiRequest::decode_v2(writer, low_word(value));
+            return request.map_or(Work::default(), |it| self.send_own(writer, it, registers));
+        }
         if let Some(field) = Field::decode(offset, width) {
             // Who made a software-generated interrupt pending is written elsewhere.
             let fixed = if field.is_private() && field.is_pending() { SGIS } else { 0 };
@@ -116,10 +124,6 @@ impl Vgic {
             (0x800..0xc00, Width::Byte | Width::Word) => {
                 self.write_targets(writer, offset, width, low_word(value), registers)
             }
-            (0xf00, Width::Word) => match SgiRequest::decode_v2(writer, low_word(value)) {
-                Some(request) => self.send_sgi(writer, request).into(),
-                None => Work::default(),
-            },
             _ => match sender_bytes(offset, width) {
                 Some(first) => {
                     let set = offset >= 0xf20;
@@ -128,6 +132,23 @@ impl Vgic {
                 None => Work::default(),
             },
         }
+    }
+
+    /// Says whether `irq` tells its receiver who sent it.
+    pub(super) fn names_sender(&self, irq: Irq) -> bool {
+        irq.is_sgi() && matches!(self.layout, Layout::V2 { .. })
+    }
+
+    /// Sends what the vCPU on this processor asks for.
+    fn send_own(
+        &mut self,
+        from: VcpuId,
+        request: SgiRequest,
+        registers: &mut impl ListRegisters,
+    ) -> Work {
+        let renewed =
+            request.is_only_for(from) && self.renew(from, request.irq, Source::Software, registers);
+        if renewed { Work::default() } else { self.send_sgi(from, request).into() }
     }
 
     /// Makes software-generated interrupt `irq` of `from` wait at `to`.
@@ -272,7 +293,7 @@ impl SgiRequest {
 mod tests {
     use super::*;
     use crate::addr::GuestAddr;
-    use crate::vgic::{FakeListRegisters, Layout, VgicConfig};
+    use crate::vgic::{FakeListRegisters, VgicConfig};
 
     const V0: VcpuId = VcpuId(0);
     const V1: VcpuId = VcpuId(1);
@@ -393,6 +414,33 @@ mod tests {
         assert_eq!((guest.take(V0), guest.take(V1)), (None, Some((5, 1))));
         guest.end(V1);
         assert_eq!(guest.write(V0, 0xf00, 3 << 24 | 5), Work::default());
+    }
+
+    #[test]
+    fn an_sgi_to_oneself_goes_where_the_last_one_ended() {
+        let mut guest = Guest::new();
+        for _ in 0..2 {
+            let _ = guest.write(V1, 0xf00, 2 << 24 | 9);
+            assert_eq!(guest.take(V1), Some((9, 1)));
+            guest.end(V1);
+        }
+        let _ = guest.write(V1, 0xf00, 2 << 24 | 9);
+        assert!(!guest.vgic.needs_fill(V1));
+        let taken = guest.cpus[1].acknowledge().map(Irq::intid);
+        assert_eq!((taken, guest.cpus[1].sender), (Some(9), 1));
+        // Not so while another one's waits.
+        let _ = guest.write(V0, 0xf00, 0b010 << 16 | 9);
+        guest.end(V1);
+        let _ = guest.write(V1, 0xf00, 2 << 24 | 9);
+        assert!(guest.vgic.needs_fill(V1));
+        let mut senders = [0; 2];
+        for sender in &mut senders {
+            let taken = guest.take(V1);
+            assert_eq!(taken.map(|(number, _)| number), Some(9));
+            *sender = taken.unwrap().1;
+            guest.end(V1);
+        }
+        assert_eq!((senders, guest.take(V1)), ([0, 1], None));
     }
 
     #[test]
