@@ -153,7 +153,9 @@ struct Cpu {
     queue: Vec<SchedId>,
     /// Since when it has been running that one.
     since: Nanos,
-    /// What it runs, it runs for at least this long, unless that has nothing to do or yields.
+    /// Until when it runs that one whoever else waits, unless that has nothing to do or yields.
+    protected_until: Nanos,
+    /// How long what it begins to run is protected at least.
     rate_limit: Nanos,
     /// Never goes back: where newcomers to this queue start.
     min_vruntime: u64,
@@ -199,6 +201,7 @@ impl Scheduler {
         let online = self.online;
         // It was in no pool before, unless it comes up a second time, which changes nothing.
         let _: Result<(), pool::PoolError> = self.pools.give(PoolId::BOOT, Some(cpu), online);
+        self.confine_cpus();
         self.confine_all();
     }
 
@@ -359,7 +362,7 @@ impl Scheduler {
         let Some(cpu) = self.entity(id).map(|entity| entity.cpu) else { return };
         if let Some(state) = self.cpus.get_mut(cpu.index()) {
             // It gives its time away, the protected too.
-            state.since = Nanos(0);
+            state.protected_until = now;
         }
         let last = self.queued(cpu).map(|other| other.vruntime).max();
         if let (Some(entity), Some(last)) = (self.entity_mut(id), last) {
@@ -390,6 +393,7 @@ impl Scheduler {
         if let Some(state) = self.cpus.get_mut(cpu.index()) {
             if protected != Some(id) {
                 state.since = now;
+                state.protected_until = now + state.rate_limit;
             }
             state.running = Some(id);
             state.loaded = Some(id);
@@ -515,7 +519,7 @@ impl Scheduler {
             return None;
         };
         state.idle_since = now;
-        let protected = now < state.since + state.rate_limit;
+        let protected = now < state.protected_until;
         self.charge(id, now);
         if let Some(entity) = self.entity_mut(id) {
             entity.running = false;
@@ -725,6 +729,56 @@ mod tests {
         scheduler.add(vcpu(1, 1), Hold::empty(), Nanos(0));
         scheduler.add(vcpu(2, 1), Hold::empty(), Nanos(0));
         assert_eq!(scheduler.schedule(CPU0, Nanos(0)).until, SLICE_AMONG_SIBLINGS);
+    }
+
+    /// Two vCPUs of the domains `doms` on one processor; the first runs from 0 on, the second waits for an event.
+    fn one_runs_one_waits(doms: [u16; 2]) -> (Scheduler, [SchedId; 2]) {
+        let mut scheduler = scheduler(1);
+        let [one, other] = doms;
+        let [first, second] =
+            [vcpu(one, 0), vcpu(other, 1)].map(|who| scheduler.add(who, Hold::BLOCKED, Nanos(0)));
+        let _ = scheduler.release(first, Hold::BLOCKED, Nanos(0));
+        let _ = scheduler.schedule(CPU0, Nanos(0));
+        (scheduler, [first, second])
+    }
+
+    #[test]
+    fn who_wakes_while_another_has_just_begun_waits_for_its_slice() {
+        let (mut scheduler, [first, second]) = one_runs_one_waits([1, 2]);
+        let at = Nanos(900_000);
+        assert_eq!(scheduler.release(second, Hold::BLOCKED, at), Kick::Cpu(CPU0));
+        let decision = scheduler.schedule(CPU0, at);
+        assert_eq!(decision.run.map(|chosen| chosen.id), Some(first));
+        assert_eq!(decision.until, SLICE);
+        let decision = scheduler.schedule(CPU0, SLICE);
+        assert_eq!(decision.run.map(|chosen| chosen.id), Some(second));
+    }
+
+    #[test]
+    fn who_wakes_while_another_has_nothing_left_to_do_does_not_wait() {
+        let (mut scheduler, [first, second]) = one_runs_one_waits([1, 2]);
+        let _ = scheduler.release(second, Hold::BLOCKED, Nanos(1_000));
+        let _ = scheduler.schedule(CPU0, Nanos(1_000));
+        let _ = scheduler.hold(first, Hold::BLOCKED, Nanos(2_000));
+        let decision = scheduler.schedule(CPU0, Nanos(2_000));
+        assert_eq!(decision.run.map(|chosen| chosen.id), Some(second));
+    }
+
+    #[test]
+    fn who_wakes_while_another_has_run_for_long_goes_first_at_once() {
+        let (mut scheduler, [_, second]) = one_runs_one_waits([1, 2]);
+        let at = Nanos(1_600_000);
+        assert_eq!(scheduler.release(second, Hold::BLOCKED, at), Kick::Cpu(CPU0));
+        assert_eq!(scheduler.schedule(CPU0, at).run.map(|chosen| chosen.id), Some(second));
+    }
+
+    #[test]
+    fn a_sibling_that_wakes_does_not_wait() {
+        let (mut scheduler, [first, second]) = one_runs_one_waits([1, 1]);
+        assert_ne!(first, second);
+        let at = Nanos(900_000);
+        assert_eq!(scheduler.release(second, Hold::BLOCKED, at), Kick::Cpu(CPU0));
+        assert_eq!(scheduler.schedule(CPU0, at).run.map(|chosen| chosen.id), Some(second));
     }
 
     #[test]

@@ -105,7 +105,8 @@ impl Scheduler {
         }
     }
 
-    fn confine_cpus(&mut self) {
+    /// Works out anew what each processor's pool asks of it.
+    pub(super) fn confine_cpus(&mut self) {
         for (state, number) in self.cpus.iter_mut().zip(0..) {
             state.rate_limit = self.pools.rate_limit_on(CpuId(number));
         }

@@ -38,16 +38,12 @@ impl Scheduler {
             let sibling = other.who.dom == dom;
             waiting = waiting.min(if sibling { SLICE_AMONG_SIBLINGS } else { SLICE });
         }
-        let protected = self
-            .cpus
-            .get(cpu.index())
-            .map(|state| state.since + state.rate_limit)
-            .filter(|end| now < *end);
-        let slice = match protected {
+        let slice = match self.cpus.get(cpu.index()) {
+            Some(state) if waiting != Nanos::NEVER => {
+                state.protected_until.max(state.since + waiting)
+            }
             // Who comes meanwhile has the processor look again.
-            _ if waiting == Nanos::NEVER => Nanos::NEVER,
-            Some(end) => end,
-            None => now + waiting,
+            _ => Nanos::NEVER,
         };
         let budget = self.group_mut(group).map_or(Nanos::NEVER, |group| group.cap.lasts_until(now));
         slice.min(budget)

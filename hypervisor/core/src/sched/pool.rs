@@ -8,6 +8,9 @@ use crate::ids::{CpuId, DomId, DomMap};
 use crate::time::Nanos;
 use alloc::vec::Vec;
 
+/// What protects what has just begun to run, unless something else is asked for (credit2's default).
+const RATE_LIMIT: Nanos = Nanos::from_millis(1);
+
 /// A pool's number.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct PoolId(pub u32);
@@ -47,7 +50,7 @@ pub struct Pool {
     pub id: PoolId,
     /// Its processors.
     pub cpus: CpuSet,
-    /// How long what its processors run is left alone at least.
+    /// How long what its processors begin to run is left alone; who wakes in that time waits for the whole slice.
     pub rate_limit: Nanos,
 }
 
@@ -61,7 +64,7 @@ pub(super) struct Pools {
 
 impl Default for Pools {
     fn default() -> Self {
-        let boot = Pool { id: PoolId::BOOT, cpus: CpuSet::NONE, rate_limit: Nanos(0) };
+        let boot = Pool { id: PoolId::BOOT, cpus: CpuSet::NONE, rate_limit: RATE_LIMIT };
         Self { pools: alloc::vec![boot], homes: DomMap::default() }
     }
 }
@@ -105,7 +108,7 @@ impl Pools {
         if self.get(id).is_ok() {
             return Err(PoolError::Exists);
         }
-        self.pools.insert(place, Pool { id, cpus: CpuSet::NONE, rate_limit: Nanos(0) });
+        self.pools.insert(place, Pool { id, cpus: CpuSet::NONE, rate_limit: RATE_LIMIT });
         Ok(id)
     }
 

@@ -145,7 +145,7 @@ fn a_pools_scheduler_has_a_rate_limit() {
         op(&bed, abi::XEN_SYSCTL_SCHEDULER_OP, &request).map(|reply| reply.parameters[0])
     };
     let (get, put) = (abi::XEN_SYSCTL_SCHEDOP_GETINFO, abi::XEN_SYSCTL_SCHEDOP_PUTINFO);
-    assert_eq!(sched(get, 6, 0, 7), Ok(0));
+    assert_eq!(sched(get, 6, 0, 7), Ok(1_000));
     assert_eq!(sched(put, 6, 0, 2_000), Ok(2_000));
     assert_eq!(sched(get, 6, 0, 7), Ok(2_000));
     assert_eq!(sched(put, 6, 0, 99), Err(Errno::EINVAL));
