@@ -69,13 +69,15 @@ mod guest {
     }
 
     fn network(mut stack: Stack) {
-        let [discard, endless] = [0; 2].map(|_| stack.add_tcp(BUFFER));
+        // Two for each port: one listens while the other's connection ends.
+        let sockets = [DISCARD, DISCARD, WITHOUT_END, WITHOUT_END];
+        let sockets = sockets.map(|port| (stack.add_tcp(BUFFER), port));
         say!("throughput: ready");
         loop {
             if let Err(error) = stack.poll() {
                 say!("throughput: the interface was closed: {error}");
             }
-            for (handle, port) in [(discard, DISCARD), (endless, WITHOUT_END)] {
+            for (handle, port) in sockets {
                 let socket = stack.tcp(handle);
                 if !socket.is_open() {
                     // The port is not 0 and the socket is closed.
