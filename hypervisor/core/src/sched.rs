@@ -372,9 +372,10 @@ impl Scheduler {
 
     /// Decides what `cpu` does next. What it ran so far goes back to the queue, still loaded.
     pub fn schedule(&mut self, cpu: CpuId, now: Nanos) -> Decision {
-        let protected = self.put_back(cpu, now);
-        let best = protected
-            .filter(|id| self.eligible(*id, cpu, now))
+        let before = self.put_back(cpu, now);
+        let protected = self.cpus.get(cpu.index()).is_some_and(|state| now < state.protected_until);
+        let best = before
+            .filter(|id| protected && self.eligible(*id, cpu, now))
             .or_else(|| self.best_of(cpu, now))
             .or_else(|| self.steal_for(cpu, now));
         let min = self.min_vruntime(cpu);
@@ -391,9 +392,11 @@ impl Scheduler {
         let chosen = Chosen { id, who: entity.who };
         let vruntime = entity.vruntime;
         if let Some(state) = self.cpus.get_mut(cpu.index()) {
-            if protected != Some(id) {
+            if before != Some(id) {
                 state.since = now;
                 state.protected_until = now + state.rate_limit;
+            } else if !protected {
+                state.since = now;
             }
             state.running = Some(id);
             state.loaded = Some(id);
@@ -510,7 +513,7 @@ impl Scheduler {
         self.cpus.get(cpu.index()).map_or(0, |state| state.min_vruntime)
     }
 
-    /// Returns what `cpu` ran if its time is not over that nobody else may cut short.
+    /// Takes back what `cpu` ran, and returns it.
     fn put_back(&mut self, cpu: CpuId, now: Nanos) -> Option<SchedId> {
         let state = self.cpus.get_mut(cpu.index())?;
         let Some(id) = state.running.take() else {
@@ -519,14 +522,13 @@ impl Scheduler {
             return None;
         };
         state.idle_since = now;
-        let protected = now < state.protected_until;
         self.charge(id, now);
         if let Some(entity) = self.entity_mut(id) {
             entity.running = false;
             let rest = entity.rest_state();
             entity.clock.enter(rest, now);
         }
-        protected.then_some(id)
+        Some(id)
     }
 }
 
@@ -606,13 +608,15 @@ mod tests {
     }
 
     #[test]
-    fn alone_on_its_processor_a_virtual_processor_is_never_interrupted() {
+    fn alone_on_its_processor_a_virtual_processor_is_interrupted_once() {
         let mut scheduler = scheduler(1);
         let id = scheduler.add(vcpu(1, 0), Hold::empty(), Nanos(0));
-        let decision = scheduler.schedule(CPU0, Nanos(0));
         let run = Some(Chosen { id, who: vcpu(1, 0) });
-        let until = Nanos::NEVER;
-        assert_eq!(decision, Decision { run, keep: false, until, help: Kick::Nobody });
+        // Somebody might wake while it has just begun, and wait until then.
+        for (now, until) in [(Nanos(0), SLICE), (SLICE, Nanos::NEVER)] {
+            let decision = scheduler.schedule(CPU0, now);
+            assert_eq!(decision, Decision { run, keep: false, until, help: Kick::Nobody });
+        }
     }
 
     #[test]
@@ -738,7 +742,7 @@ mod tests {
         let [first, second] =
             [vcpu(one, 0), vcpu(other, 1)].map(|who| scheduler.add(who, Hold::BLOCKED, Nanos(0)));
         let _ = scheduler.release(first, Hold::BLOCKED, Nanos(0));
-        let _ = scheduler.schedule(CPU0, Nanos(0));
+        assert_eq!(scheduler.schedule(CPU0, Nanos(0)).until, SLICE);
         (scheduler, [first, second])
     }
 
@@ -746,7 +750,8 @@ mod tests {
     fn who_wakes_while_another_has_just_begun_waits_for_its_slice() {
         let (mut scheduler, [first, second]) = one_runs_one_waits([1, 2]);
         let at = Nanos(900_000);
-        assert_eq!(scheduler.release(second, Hold::BLOCKED, at), Kick::Cpu(CPU0));
+        // The first decision held for a slice already.
+        assert_eq!(scheduler.release(second, Hold::BLOCKED, at), Kick::Nobody);
         let decision = scheduler.schedule(CPU0, at);
         assert_eq!(decision.run.map(|chosen| chosen.id), Some(first));
         assert_eq!(decision.until, SLICE);

@@ -205,7 +205,7 @@ mod tests {
         let who = VcpuRef { dom: DomId(2), vcpu: VcpuId(0) };
         let second = scheduler.add(who, Hold::BLOCKED, Nanos(0));
         let at = Nanos::from_millis(15);
-        assert_eq!(scheduler.release(second, Hold::BLOCKED, at), Kick::Cpu(CPU0));
+        assert_eq!(scheduler.release(second, Hold::BLOCKED, at), Kick::Nobody);
         let decision = scheduler.schedule(CPU0, at);
         assert_eq!(decision.run.map(|chosen| chosen.id), Some(first), "others wait");
         assert_eq!(decision.until, limit);

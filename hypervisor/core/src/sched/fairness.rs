@@ -42,7 +42,11 @@ impl Scheduler {
             Some(state) if waiting != Nanos::NEVER => {
                 state.protected_until.max(state.since + waiting)
             }
-            // Who comes meanwhile has the processor look again.
+            // Who comes while it is protected waits and has nobody look.
+            Some(state) if now < state.protected_until => {
+                state.protected_until.max(state.since + SLICE)
+            }
+            // Who comes later has the processor look again.
             _ => Nanos::NEVER,
         };
         let budget = self.group_mut(group).map_or(Nanos::NEVER, |group| group.cap.lasts_until(now));

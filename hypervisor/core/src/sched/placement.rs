@@ -49,33 +49,35 @@ impl Scheduler {
         let Some(running) = self.cpus.get(cpu.index()).and_then(|state| state.running) else {
             return Kick::Cpu(cpu);
         };
+        if self.protect(running, id, cpu, now) {
+            return Kick::Nobody;
+        }
         self.charge(running, now);
-        self.protect(running, id, cpu, now);
         // Even one that does not go first ends the other's unlimited slice, so the processor must
         // look again; one with less virtual time by the margin goes first there and then.
         let (Some(woken), Some(current)) = (self.entity(id), self.entity(running)) else {
             return Kick::Nobody;
         };
-        let protected = self.cpus.get(cpu.index()).is_some_and(|state| now < state.protected_until);
-        let first = woken.vruntime.saturating_add(PREEMPT_MARGIN) < current.vruntime && !protected;
+        let first = woken.vruntime.saturating_add(PREEMPT_MARGIN) < current.vruntime;
         let alone = self.queued_on(cpu) <= 2;
         if first || alone { Kick::Cpu(cpu) } else { Kick::Nobody }
     }
 
-    /// Lets what `cpu` has just begun to run finish its slice though `woken` would go first.
+    /// Lets what `cpu` has just begun to run finish its slice though `woken` would go first; says whether it does.
     ///
     /// A back end wakes its guest with the first of many packets: if that took its place, the two would
     /// change places with each packet, and neither would have work for more than one. Among siblings the
     /// running one may be spinning until the woken one answers, so it is not protected any more.
-    fn protect(&mut self, running: SchedId, woken: SchedId, cpu: CpuId, now: Nanos) {
+    fn protect(&mut self, running: SchedId, woken: SchedId, cpu: CpuId, now: Nanos) -> bool {
         let dom_of = |id| self.entity(id).map(|entity| entity.who.dom);
         let siblings = dom_of(running) == dom_of(woken);
-        let Some(state) = self.cpus.get_mut(cpu.index()) else { return };
+        let Some(state) = self.cpus.get_mut(cpu.index()) else { return false };
         if siblings {
-            state.protected_until = now;
-        } else if now < state.since + state.rate_limit && now < state.protected_until {
+            state.protected_until = state.protected_until.min(now);
+        } else if now < state.protected_until {
             state.protected_until = state.protected_until.max(state.since + SLICE);
         }
+        now < state.protected_until
     }
 
     /// Says whether `cpu` has nothing to do but, perhaps, `id`.
