@@ -186,6 +186,20 @@ impl Vgic {
         withdrawn.and(self.requeue(vcpu, bank, bit.trailing_zeros()))
     }
 
+    /// Sends a software-generated interrupt, as vCPU `from` asked, which runs on the processor with these list registers.
+    ///
+    /// One to itself goes straight where the last one ended, if it can.
+    pub fn send_sgi_from_here(
+        &mut self,
+        from: VcpuId,
+        request: SgiRequest,
+        registers: &mut impl ListRegisters,
+    ) -> Kick {
+        let renewed =
+            request.is_only_for(from) && self.renew(from, request.irq, Source::Software, registers);
+        if renewed { Kick::Nobody } else { self.send_sgi(from, request) }
+    }
+
     /// Sends a software-generated interrupt, as vCPU `from` asked with a write to `ICC_SGI1R_EL1` or
     /// `GICD_SGIR`.
     pub fn send_sgi(&mut self, from: VcpuId, request: SgiRequest) -> Kick {

@@ -305,11 +305,12 @@ impl Bench {
                     }
                     Version::V3 => SgiRequest::decode(1 << 24 | u64::from(mask)),
                 };
-                let own = request.is_only_for(id(from));
-                if !own || !self.renew(from, request.irq, Source::Software) {
-                    let kick = self.vgic.send_sgi(id(from), request);
-                    self.kick(kick);
-                }
+                let kick = if self.loaded[from] {
+                    self.vgic.send_sgi_from_here(id(from), request, &mut self.cpus[from])
+                } else {
+                    self.vgic.send_sgi(id(from), request)
+                };
+                self.kick(kick);
                 for vcpu in (0..VCPUS).filter(|vcpu| mask >> vcpu & 1 != 0) {
                     let interrupt = self.interrupt(vcpu, 0);
                     interrupt.latch = true;

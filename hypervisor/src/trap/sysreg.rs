@@ -13,7 +13,7 @@ use hv_core::memory::FrameMemory;
 use hv_core::sysreg::{self, SysregAction, TranslationRegister};
 use hv_core::time::Nanos;
 use hv_core::timer_queue::TimerKind;
-use hv_core::vgic::{SgiRequest, Source};
+use hv_core::vgic::SgiRequest;
 use hv_core::vtimer::{Deadline, TimerRegister};
 
 /// The physical timer's interrupt, in every domain: INTID 30.
@@ -71,12 +71,7 @@ fn send_sgi(caller: &Caller<'_>, value: u64) {
     let request = SgiRequest::decode(value);
     let me = caller.vcpu.who.vcpu;
     let mut vgic = caller.domain.vgic.lock();
-    if request.is_only_for(me)
-        && vgic.renew(me, request.irq, Source::Software, &mut caller.hv.machine.lists())
-    {
-        return;
-    }
-    let kick = vgic.send_sgi(me, request);
+    let kick = vgic.send_sgi_from_here(me, request, &mut caller.hv.machine.lists());
     caller.hv.wake_from(caller.domain, caller.vcpu, vgic, kick);
 }
 

@@ -7,9 +7,7 @@
 
 use super::dist::{Field, IIDR, MmioRead, Work, low_word, width_bytes};
 use super::interrupt::{BANK, SGIS};
-use super::{
-    HardwareWork, Kick, Layout, ListRegisters, Route, SgiRequest, SgiTargets, Source, Vgic,
-};
+use super::{HardwareWork, Kick, Layout, ListRegisters, Route, SgiRequest, SgiTargets, Vgic};
 use crate::bits::ones;
 use crate::exit::Width;
 use crate::ids::{Irq, VcpuId};
@@ -109,7 +107,9 @@ impl Vgic {
     ) -> Work {
         if offset == SGIR && width == Width::Word {
             let request = SgiRequest::decode_v2(writer, low_word(value));
-            return request.map_or(Work::default(), |it| self.send_own(writer, it, registers));
+            return request.map_or(Work::default(), |request| {
+                self.send_sgi_from_here(writer, request, registers).into()
+            });
         }
         if let Some(field) = Field::decode(offset, width) {
             // Who made a software-generated interrupt pending is written elsewhere.
@@ -137,18 +137,6 @@ impl Vgic {
     /// Says whether `irq` tells its receiver who sent it.
     pub(super) fn names_sender(&self, irq: Irq) -> bool {
         irq.is_sgi() && matches!(self.layout, Layout::V2 { .. })
-    }
-
-    /// Sends what the vCPU on this processor asks for.
-    fn send_own(
-        &mut self,
-        from: VcpuId,
-        request: SgiRequest,
-        registers: &mut impl ListRegisters,
-    ) -> Work {
-        let renewed =
-            request.is_only_for(from) && self.renew(from, request.irq, Source::Software, registers);
-        if renewed { Work::default() } else { self.send_sgi(from, request).into() }
     }
 
     /// Makes software-generated interrupt `irq` of `from` wait at `to`.
