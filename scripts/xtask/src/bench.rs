@@ -121,7 +121,8 @@ fn first_instruction(machine: &Machine, kernel: &Path) -> Result<u64> {
     let mut command = Command::new("qemu-system-aarch64");
     let shape = &machine.args;
     qemu::board(&mut command, shape.gic, &shape.cpu, shape.cpus, shape.memory)?;
-    command.args(["-icount", "shift=0,sleep=off", "-nic", "none"]);
+    qemu::clock(&mut command, shape);
+    command.args(["-nic", "none"]);
     command.arg("-kernel").arg(&machine.hypervisor);
     command.args(["-append", &machine.args.hypervisor_line()]);
     // Without a command line for Dom0, Xen takes its own for Dom0's, and waits three seconds to complain

@@ -126,13 +126,12 @@ fn play_one(guest: &Guest, hypervisor: Hypervisor, gic: Gic) -> Result<()> {
                 hypervisor,
                 vcpus: guest.vcpus,
                 dom0_memory: 256,
+                // By counted instructions a run is the same every time, and idle time passes at once. With more
+                // processors QEMU would let each run for 100 ms while the others' time passes too.
+                icount: guest.cpus == 1,
                 ..MachineArgs::default()
             };
-            // By counted instructions a run is the same every time, and idle time passes at once. With more
-            // processors QEMU would let each run for 100 ms while the others' time passes too.
-            if guest.cpus == 1 {
-                command.args(["-icount", "shift=0,sleep=off"]);
-            }
+            qemu::clock(&mut command, &args);
             command.arg("-kernel").arg(below).args(["-append", &args.hypervisor_line()]);
             // Without a line for Dom0, Xen would take its own for it.
             qemu::boot_kernel(&mut command, kernel, &args.dom0_line());
