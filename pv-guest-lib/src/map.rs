@@ -55,9 +55,9 @@ pub fn physical_of<T: ?Sized>(item: &T) -> u64 {
     physical(core::ptr::from_ref(item).cast::<()>().expose_provenance() as u64)
 }
 
-/// Returns the frame `item` is in.
-pub fn frame_of<T: ?Sized>(item: &T) -> u64 {
-    physical_of(item) >> 12
+/// Returns the frame a virtual address is in.
+pub fn frame_at(address: u64) -> u64 {
+    physical(address) >> 12
 }
 
 /// Returns a pointer to a virtual address.

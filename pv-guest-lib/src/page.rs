@@ -8,6 +8,7 @@ use crate::{copy, map};
 use alloc::alloc::{Layout, alloc_zeroed};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of a page.
@@ -22,8 +23,13 @@ static FREE: Lock<BTreeMap<usize, Vec<SharedPages>>> = Lock::new(BTreeMap::new()
 /// A page that others may write at any time: it can be reached only by atomics.
 #[derive(Clone, Copy)]
 pub struct SharedPage {
-    words: &'static [AtomicU64; WORDS],
+    first: NonNull<AtomicU64>,
 }
+
+// SAFETY: it is a place that stays; whatever is there is reached by atomics and by copies that may race.
+unsafe impl Send for SharedPage {}
+// SAFETY: as above.
+unsafe impl Sync for SharedPage {}
 
 impl SharedPage {
     /// Allocates a zeroed page; it is never given back to the heap, since others may keep it.
@@ -36,30 +42,28 @@ impl SharedPage {
         SharedPages::allocate(count).page(0)
     }
 
-    /// Names the page of memory at an address.
+    /// Names the page of memory at an address, which is not null.
     ///
     /// # Safety
     ///
     /// There must be a page of memory, mapped for good, that is reached only as a `SharedPage`.
     pub unsafe fn at(address: u64) -> Self {
-        let pointer = map::pointer(address);
-        // SAFETY: the caller vouches for the page.
-        Self { words: unsafe { &*pointer } }
+        Self { first: place(address) }
     }
 
     /// Returns it as a row of one.
     pub fn pages(self) -> SharedPages {
-        SharedPages { words: self.words }
+        SharedPages { first: self.first, count: 1 }
     }
 
     /// Returns its frame number.
     pub fn frame(self) -> u64 {
-        map::frame_of(self.words)
+        map::frame_at(self.address())
     }
 
     /// Returns its virtual address.
     pub fn address(self) -> u64 {
-        self.words.as_ptr().expose_provenance() as u64
+        self.pages().address()
     }
 
     /// Returns the word at a byte offset, which must be aligned.
@@ -83,11 +87,22 @@ impl SharedPage {
     }
 }
 
+/// Returns where an address leads that is not null.
+fn place<T>(address: u64) -> NonNull<T> {
+    NonNull::new(map::pointer::<T>(address).cast_mut()).expect("nothing is shared at address 0")
+}
+
 /// Pages in a row, which others may write at any time.
 #[derive(Clone, Copy)]
 pub struct SharedPages {
-    words: &'static [AtomicU64],
+    first: NonNull<AtomicU64>,
+    count: usize,
 }
+
+// SAFETY: they are places that stay; whatever is there is reached by atomics and by copies that may race.
+unsafe impl Send for SharedPages {}
+// SAFETY: as above.
+unsafe impl Sync for SharedPages {}
 
 impl SharedPages {
     /// Allocates `count` zeroed pages, of which there must be one at least; panics when the heap has no room.
@@ -99,103 +114,96 @@ impl SharedPages {
     pub fn try_allocate(count: usize) -> Option<Self> {
         let reused = FREE.with(|free| free.get_mut(&count).and_then(Vec::pop));
         if let Some(pages) = reused {
-            pages.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+            (0..pages.len()).step_by(8).for_each(|at| pages.word64(at).store(0, Ordering::Relaxed));
             return Some(pages);
         }
         let bytes = PAGE_SIZE.checked_mul(count).filter(|bytes| *bytes != 0)?;
         let layout = Layout::from_size_align(bytes, PAGE_SIZE).ok()?;
         // SAFETY: the layout has a size.
         let memory = unsafe { alloc_zeroed(layout) };
-        if memory.is_null() {
-            return None;
-        }
-        let first = memory.cast::<AtomicU64>();
-        // SAFETY: the pages were just allocated, zero is a valid value, and they are never freed.
-        Some(Self { words: unsafe { core::slice::from_raw_parts(first, count * WORDS) } })
+        // The pages are never freed.
+        Some(Self { first: NonNull::new(memory.cast())?, count })
     }
 
-    /// Names the pages of memory at an address.
+    /// Names the pages of memory at an address, which is not null.
     ///
     /// # Safety
     ///
     /// There must be so many pages of memory, that are reached only as `SharedPages` for as long as this or a copy of it is used.
     pub unsafe fn at(address: u64, count: usize) -> Self {
-        let pointer = map::pointer(address);
-        // SAFETY: the caller vouches for the pages.
-        Self { words: unsafe { core::slice::from_raw_parts(pointer, count * WORDS) } }
+        Self { first: place(address), count }
     }
 
     /// Keeps the pages for the next who allocates as many; nobody else may still have them.
     ///
     /// They stay shared pages for ever, so a mistake here mixes up data but breaks none of Rust's rules.
     pub fn recycle(self) {
-        FREE.with(|free| free.entry(self.count()).or_default().push(self));
+        FREE.with(|free| free.entry(self.count).or_default().push(self));
     }
 
     /// Returns how many pages there are.
     pub fn count(self) -> usize {
-        self.words.len() / WORDS
+        self.count
     }
 
     /// Returns how many bytes there are.
     pub fn len(self) -> usize {
-        self.words.len() * 8
+        self.count * PAGE_SIZE
     }
 
     /// Returns whether there are none, which cannot be.
     pub fn is_empty(self) -> bool {
-        self.words.is_empty()
+        self.count == 0
     }
 
     /// Returns page `number` of them.
     pub fn page(self, number: usize) -> SharedPage {
-        let words = self.words.as_chunks().0.get(number).expect("the page is one of them");
-        SharedPage { words }
+        SharedPage { first: self.part::<[AtomicU64; WORDS]>(number * PAGE_SIZE).cast() }
     }
 
     /// Returns each page.
     pub fn iter(self) -> impl ExactSizeIterator<Item = SharedPage> {
-        self.words.as_chunks().0.iter().map(|words| SharedPage { words })
+        (0..self.count).map(move |number| self.page(number))
     }
 
     /// Returns the virtual address of the first.
     pub fn address(self) -> u64 {
-        self.words.as_ptr().expose_provenance() as u64
+        self.first.expose_provenance().get() as u64
     }
 
     /// Returns the word at a byte offset, which must be aligned.
     pub fn word64(self, offset: usize) -> &'static AtomicU64 {
-        assert!(offset.is_multiple_of(8), "{offset:#x} is not aligned");
-        self.words.get(offset / 8).expect("the offset is in the pages")
+        // SAFETY: `part` checked that it is in the pages and aligned, and the pages stay.
+        unsafe { AtomicU64::from_ptr(self.part(offset).as_ptr()) }
     }
 
     /// Returns the 32-bit word at a byte offset, which must be aligned.
     pub fn word32(self, offset: usize) -> &'static AtomicU32 {
-        let pointer = self.part(offset, 4);
         // SAFETY: `part` checked that it is in the pages and aligned, and the pages stay.
-        unsafe { AtomicU32::from_ptr(pointer.cast()) }
+        unsafe { AtomicU32::from_ptr(self.part(offset).as_ptr()) }
     }
 
     /// Returns the 16-bit word at a byte offset, which must be aligned.
     pub fn word16(self, offset: usize) -> &'static AtomicU16 {
-        let pointer = self.part(offset, 2);
         // SAFETY: `part` checked that it is in the pages and aligned, and the pages stay.
-        unsafe { AtomicU16::from_ptr(pointer.cast()) }
+        unsafe { AtomicU16::from_ptr(self.part(offset).as_ptr()) }
     }
 
     /// Returns the byte at an offset.
     pub fn byte(self, offset: usize) -> &'static AtomicU8 {
-        let pointer = self.part(offset, 1);
         // SAFETY: `part` checked that it is in the pages, and the pages stay.
-        unsafe { AtomicU8::from_ptr(pointer) }
+        unsafe { AtomicU8::from_ptr(self.part(offset).as_ptr()) }
     }
 
-    fn part(self, offset: usize, size: usize) -> *mut u8 {
+    /// Returns where the `T` at a byte offset is.
+    fn part<T>(self, offset: usize) -> NonNull<T> {
+        let size = size_of::<T>();
         assert!(
             offset.is_multiple_of(size) && offset < self.len(),
             "no {size} bytes at {offset:#x}"
         );
-        self.words.as_ptr().cast::<u8>().cast_mut().wrapping_add(offset)
+        // SAFETY: the offset is in the pages, which are one piece of memory.
+        unsafe { self.first.byte_add(offset) }.cast()
     }
 
     /// Copies bytes out, each of them read once; they must be inside.
@@ -214,7 +222,7 @@ impl SharedPages {
 
     fn run(self, offset: usize, len: usize) -> *mut u8 {
         assert!(len <= self.len().saturating_sub(offset), "no such bytes at {offset:#x}");
-        self.words.as_ptr().cast::<u8>().cast_mut().wrapping_add(offset)
+        self.first.as_ptr().cast::<u8>().wrapping_add(offset)
     }
 }
 
