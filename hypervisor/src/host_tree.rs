@@ -304,6 +304,12 @@ impl HostTree {
         chosen.xen_bootargs.as_deref().or(chosen.bootargs.as_deref()).unwrap_or_default()
     }
 
+    /// Returns the address after the last that something of the machine has.
+    pub fn end(&self) -> u64 {
+        let devices = self.devices.iter().flat_map(|device| &device.regions);
+        self.memory.iter().chain(devices).map(Region::end).max().unwrap_or(0)
+    }
+
     /// Returns how many bytes of RAM there are.
     pub fn memory_size(&self) -> u64 {
         self.memory.iter().map(|bank| bank.size).sum()

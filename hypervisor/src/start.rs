@@ -25,7 +25,7 @@ use hv_core::addr::{MachineAddr, Mfn, PAGE_SIZE};
 use hv_core::frames::Frames;
 use hv_core::idregs::IdRegisters;
 use hv_core::ids::{CpuId, DomMap};
-use hv_core::p2m::Vmids;
+use hv_core::p2m::{P2mConfig, Vmids};
 use hv_core::sched::Scheduler;
 use spin::Once;
 
@@ -110,6 +110,7 @@ fn bring_up(boot: &BootInfo, board: &'static Board) -> Result<&'static Hyperviso
     let frames = collect_frames(&tree, &free);
     start_interrupts(&tree)?;
     let power = power_switch(&tree, board)?;
+    stage2::choose(P2mConfig::for_machine(stage2::address_bits(), tree.end()));
     let processors = processors(&tree, &options);
     let console = Console::new(&options);
     let hv = HYPERVISOR.call_once(|| Hypervisor {
@@ -398,7 +399,7 @@ fn wait_for(hv: &Hypervisor, cpu: CpuId) {
 
 /// Returns what of this processor's features a guest may see.
 fn own_id() -> IdRegisters {
-    IdRegisters::from_raw(hv_arch::cpu::id_registers()).for_guest()
+    IdRegisters::from_raw(hv_arch::cpu::id_registers()).for_guest(stage2::config().ipa_bits)
 }
 
 /// Where every processor but the first begins.

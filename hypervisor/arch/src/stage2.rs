@@ -8,6 +8,7 @@ use crate::regs::{
     self, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, Readable, VTCR_EL2, VTTBR_EL2, Writeable,
 };
 use core::arch::asm;
+use core::sync::atomic::{AtomicU8, Ordering};
 use hv_core::addr::{Gfn, MachineAddr};
 use hv_core::p2m::P2mConfig;
 
@@ -32,17 +33,36 @@ impl Space {
     }
 }
 
-/// Returns the shape of stage-2 tables on this machine: guest addresses have as many bits as machine
-/// addresses, up to 48.
+/// Bits of a guest address on all processors; 0 until it is chosen.
+static IPA_BITS: AtomicU8 = AtomicU8::new(0);
+
+/// Returns the shape of stage-2 tables: what [`choose`] was told, and before that guest addresses have as many
+/// bits as machine addresses.
 pub fn config() -> P2mConfig {
-    P2mConfig::new(match ID_AA64MMFR0_EL1.get() & 0xf {
+    match IPA_BITS.load(Ordering::Relaxed) {
+        0 => P2mConfig::new(address_bits()),
+        bits => P2mConfig::new(bits),
+    }
+}
+
+/// Has this processor and those that start later walk tables of a shape, which this processor must be able to; no
+/// guest may have run yet.
+pub fn choose(config: P2mConfig) {
+    IPA_BITS.store(config.ipa_bits, Ordering::Relaxed);
+    init_this();
+    isb();
+}
+
+/// Returns how many bits this processor's addresses have, up to 48.
+pub fn address_bits() -> u8 {
+    match ID_AA64MMFR0_EL1.get() & 0xf {
         0 => 32,
         1 => 36,
         2 => 40,
         3 => 42,
         4 => 44,
         _ => 48,
-    })
+    }
 }
 
 /// Returns how many bits a VMID has: 8 or 16.

@@ -75,8 +75,7 @@ const RULES: &[(usize, usize, u32, Rule)] = &[
     (6, 1, 28, Is(0)),
     (6, 1, 56, Is(0)),
     (6, 1, 60, Is(0)),
-    // ID_AA64MMFR0_EL1: 48 bits, no stage 2, no LPA2, no FGT.
-    (7, 0, 0, AtMost(5)),
+    // ID_AA64MMFR0_EL1: no stage 2, no LPA2, no FGT.
     (7, 0, 20, AtMost(1)),
     (7, 0, 32, Is(0)),
     (7, 0, 36, Is(0)),
@@ -123,9 +122,9 @@ impl IdRegisters {
         common
     }
 
-    /// Returns what a guest may see.
+    /// Returns what a guest may see whose addresses have `ipa_bits`.
     #[must_use]
-    pub fn for_guest(self) -> Self {
+    pub fn for_guest(self, ipa_bits: u8) -> Self {
         let mut guest = self;
         for (crm, row) in (1..).zip(&mut guest.0) {
             for (op2, value) in row.iter_mut().enumerate() {
@@ -137,6 +136,8 @@ impl IdRegisters {
         for &(crm, op2, shift, rule) in RULES {
             guest.set_field(crm, op2, shift, rule);
         }
+        // ID_AA64MMFR0_EL1.PARange.
+        guest.set_field(7, 0, 0, AtMost(range_of(ipa_bits)));
         guest.hide_large_addresses();
         if let Some(pfr1) = guest.0.get_mut(3).and_then(|row| row.get_mut(1)) {
             *pfr1 &= PFR1_SHOWN;
@@ -169,6 +170,18 @@ impl IdRegisters {
         if *value >> SHIFT & 0xf != 0xf {
             *value &= !(0xf << SHIFT);
         }
+    }
+}
+
+/// Returns the largest `PARange` that promises no more than `bits`, at most 48.
+fn range_of(bits: u8) -> u64 {
+    match bits {
+        0..36 => 0,
+        36..40 => 1,
+        40..42 => 2,
+        42..44 => 3,
+        44..48 => 4,
+        48.. => 5,
     }
 }
 
@@ -215,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_guest_of_a_processor_with_everything_sees_no_sve_pmu_or_pointer_authentication() {
-        let guest = IdRegisters::from_raw([[u64::MAX; 8]; 7]).for_guest();
+        let guest = IdRegisters::from_raw([[u64::MAX; 8]; 7]).for_guest(48);
         let pfr0 = guest.get(register(4, 0)).unwrap();
         assert_eq!(pfr0, 0xff0f_0000_01ff_001f);
         assert_eq!(guest.get(register(4, 1)), Some(0xf_0000_00ff));
@@ -229,10 +242,17 @@ mod tests {
 
     #[test]
     fn large_addresses_are_hidden_and_a_missing_granule_stays_missing() {
-        let mmfr0 = |value| with(7, 0, value).for_guest().get(register(7, 0)).unwrap();
+        let mmfr0 = |value| with(7, 0, value).for_guest(48).get(register(7, 0)).unwrap();
         assert_eq!(mmfr0(0x1020_0006), 0x0010_0005);
         assert_eq!(mmfr0(0xf000_0002), 0xf000_0002);
         assert_eq!(mmfr0(2 << 60 | 1 << 56), 1 << 60);
+    }
+
+    #[test]
+    fn a_guest_is_told_of_no_larger_addresses_than_it_has() {
+        let range = |value, bits| with(7, 0, value).for_guest(bits).get(register(7, 0)).unwrap();
+        assert_eq!([range(4, 40), range(4, 44), range(6, 48)], [2, 4, 5]);
+        assert_eq!([range(1, 40), range(5, 42), range(5, 32)], [1, 3, 0]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ fn qemus_virt_machine_with_a_gicv3_is_understood() {
     let tree = HostTree::parse(VIRT_V3).unwrap();
     assert_eq!(tree.memory, [region(0x4000_0000, 0xc000_0000)]);
     assert_eq!(tree.memory_size(), 0xc000_0000);
+    assert_eq!(tree.end(), 1 << 40, "the bridge's upper window");
     let mpidrs: Vec<u64> = tree.cpus.iter().map(|cpu| cpu.mpidr).collect();
     assert_eq!(mpidrs, [0, 1, 2, 3]);
     assert!(tree.cpus.iter().all(|cpu| cpu.enable == EnableMethod::Psci));
