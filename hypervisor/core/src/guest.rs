@@ -60,8 +60,13 @@ impl<T: FromBytes + Immutable + IntoBytes> Handle<T> {
     /// Copies the value in.
     pub fn load(&self, memory: &impl GuestMemory) -> Result<T, Fault> {
         let mut value = T::new_zeroed();
-        memory.read(self.address, value.as_mut_bytes())?;
+        self.load_into(memory, &mut value)?;
         Ok(value)
+    }
+
+    /// Copies the value to where it is wanted, which a large one is spared a second copy by.
+    pub fn load_into(&self, memory: &impl GuestMemory, value: &mut T) -> Result<(), Fault> {
+        memory.read(self.address, value.as_mut_bytes())
     }
 
     /// Copies `value` out.

@@ -144,6 +144,18 @@ impl Hypervisor {
         }
     }
 
+    /// Lets go of two pages, which may have different owners. No lock may be held.
+    pub fn put_pages(&self, pages: [Option<Mfn>; 2]) {
+        let mut frames = self.frames.lock();
+        let puts = pages.map(|page| page.map_or(Put::Kept, |mfn| frames.put(mfn)));
+        drop(frames);
+        for put in puts {
+            if matches!(put, Put::LastOf(_)) {
+                self.bury(put);
+            }
+        }
+    }
+
     /// Lets go of what `domain`'s translations held and hold no more. No lock may be held.
     ///
     /// Frames of a domain that is mapped one to one stay its own: its devices know them by address.

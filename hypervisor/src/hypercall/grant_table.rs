@@ -73,10 +73,10 @@ fn each<T: Copy + FromBytes + Immutable + IntoBytes>(
             let next = array.wrapping_add(size_of::<T>() as u64 * u64::from(index));
             return Outcome::Again([u64::from(operation), next, u64::from(count - index), 0, 0]);
         }
-        let mut request = match at.load(caller.guest) {
-            Ok(request) => request,
-            Err(fault) => return Errno::from(fault).into(),
-        };
+        let mut request = T::new_zeroed();
+        if let Err(fault) = at.load_into(caller.guest, &mut request) {
+            return Errno::from(fault).into();
+        }
         let undo = action(caller, &mut request);
         if let Err(fault) = at.store(caller.guest, &request) {
             undo.carry_out(caller);

@@ -113,6 +113,8 @@ impl Bank {
 /// The entries of all frames.
 #[derive(Debug)]
 pub(super) struct Table {
+    /// The largest bank, which nearly every frame is in, and so is looked at first.
+    largest: Bank,
     banks: Vec<Bank>,
     frames: Vec<Frame>,
 }
@@ -130,7 +132,9 @@ impl Table {
             })
             .collect();
         assert!(first < u64::from(NIL), "the links are 32 bits wide: 16 TiB of memory");
-        Self { banks, frames: alloc::vec![Frame::INSIDE; to_index(first)] }
+        let largest = banks.iter().copied().max_by_key(|bank| bank.len);
+        let largest = largest.unwrap_or(Bank { base: 0, len: 0, first: 0 });
+        Self { largest, banks, frames: alloc::vec![Frame::INSIDE; to_index(first)] }
     }
 
     /// Returns the bank that `mfn` is in.
@@ -146,6 +150,13 @@ impl Table {
     /// Returns the index of `mfn`'s entry.
     #[inline(always)]
     pub(super) fn index(&self, mfn: u64) -> Option<usize> {
+        let index = self.largest.index(mfn);
+        if index.is_some() { index } else { self.index_elsewhere(mfn) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn index_elsewhere(&self, mfn: u64) -> Option<usize> {
         self.banks.iter().find_map(|bank| bank.index(mfn))
     }
 

@@ -72,8 +72,8 @@ impl P2m {
             return None;
         }
         let mut level = self.config.start_level;
-        let mut shift = order_of(level);
-        let mut at = entry_at(self.root, gfn.number() >> shift);
+        let mut shift = u32::from(order_of(level));
+        let mut at = entry_at(self.root, gfn.number().unbounded_shr(shift));
         loop {
             let entry = Descriptor(memory.load_u64(at));
             if level >= LEAF_LEVEL {
@@ -81,8 +81,9 @@ impl P2m {
             }
             let Some(table) = entry.as_table() else { return Some((at, entry, level)) };
             level += 1;
-            shift -= TABLE_ORDER;
-            at = entry_at(table, gfn.number() >> shift & ((1 << TABLE_ORDER) - 1));
+            // The leaf's is 0: it never wraps.
+            shift = shift.wrapping_sub(u32::from(TABLE_ORDER));
+            at = entry_at(table, gfn.number().wrapping_shr(shift) & ((1 << TABLE_ORDER) - 1));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Copying between a granted frame and one of the caller's own, or between two granted ones.
 
-use super::map::end_use;
+use super::map::release;
 use super::{Undo, granter, status};
 use crate::domain::Domain;
 use crate::hypercall::Caller;
@@ -33,16 +33,16 @@ fn try_copy(caller: &Caller<'_>, request: &GnttabCopy) -> Result<(), GrantError>
     let source_domain = source_other.as_deref().unwrap_or(caller.domain);
     let dest_domain = dest_other.as_deref().unwrap_or(caller.domain);
     let from = claim(caller, decoded.source, source_domain, Access::Read)?;
-    let outcome = claim(caller, decoded.dest, dest_domain, Access::Write).and_then(|to| {
-        let fits = check_bounds(source.offset, dest.offset, request.len);
-        if fits.is_ok() {
-            let (from, to) = (place(from, source.offset), place(to, dest.offset));
-            transfer(caller, from, to, request.len.into());
-        }
-        end(caller, decoded.dest, dest_domain, Access::Write, to);
-        fits
+    let to = claim(caller, decoded.dest, dest_domain, Access::Write);
+    let outcome = to.and_then(|to| {
+        check_bounds(source.offset, dest.offset, request.len)?;
+        let (from, to) = (place(from, source.offset), place(to, dest.offset));
+        transfer(caller, from, to, request.len.into());
+        Ok(())
     });
-    end(caller, decoded.source, source_domain, Access::Read, from);
+    let to = to.ok().and_then(|to| end(caller, decoded.dest, dest_domain, Access::Write, to));
+    let from = end(caller, decoded.source, source_domain, Access::Read, from);
+    caller.hv.put_pages([to, from]);
     outcome
 }
 
@@ -94,10 +94,16 @@ fn claim(
     }
 }
 
-/// Lets go of one end's frame.
-fn end(caller: &Caller<'_>, side: Side, domain: &Domain, access: Access, frame: Mfn) {
+/// Ends the claim on one end's frame; returns the frame if it is to be let go of.
+fn end(
+    caller: &Caller<'_>,
+    side: Side,
+    domain: &Domain,
+    access: Access,
+    frame: Mfn,
+) -> Option<Mfn> {
     match side {
-        Side::Own(_) => caller.hv.put_page(frame),
-        Side::Granted(_, grant) => end_use(caller, domain, grant, access),
+        Side::Own(_) => Some(frame),
+        Side::Granted(_, grant) => release(caller, domain, grant, access),
     }
 }

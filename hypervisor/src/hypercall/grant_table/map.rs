@@ -115,11 +115,23 @@ fn try_unmap(caller: &Caller<'_>, handle: u32, host_addr: u64) -> Result<(), Gra
 }
 
 /// Ends a use of a grant, and with the last one the hold on its frame.
-pub(super) fn end_use(caller: &Caller<'_>, granter: &Domain, grant: GrantRef, access: Access) {
-    let released = granter.grants.lock().release(caller.memory(), grant, access);
-    match released {
-        Released::InUse => {}
-        Released::Last(mfn) => caller.hv.put_page(mfn),
+fn end_use(caller: &Caller<'_>, granter: &Domain, grant: GrantRef, access: Access) {
+    if let Some(mfn) = release(caller, granter, grant, access) {
+        caller.hv.put_page(mfn);
+    }
+}
+
+/// Ends a use of a grant; returns its frame if that was the last, to be let go of.
+#[must_use = "the frame is held for good"]
+pub(super) fn release(
+    caller: &Caller<'_>,
+    granter: &Domain,
+    grant: GrantRef,
+    access: Access,
+) -> Option<Mfn> {
+    match granter.grants.lock().release(caller.memory(), grant, access) {
+        Released::InUse => None,
+        Released::Last(mfn) => Some(mfn),
     }
 }
 
