@@ -119,12 +119,18 @@ pub struct RegisterAccess {
 }
 
 const SPSR_AARCH32: u64 = 1 << 4;
+/// The class of a data abort from a lower level.
+const DATA_ABORT: u64 = 0x24;
 
 /// Decodes a synchronous exception from a guest: `ESR_EL2`, `FAR_EL2`, `HPFAR_EL2`, and `SPSR_EL2`, which is
 /// asked for only where it matters.
 #[inline]
 pub fn decode(esr: u64, far: u64, hpfar: u64, spsr: impl FnOnce() -> u64) -> Exit {
     let class = esr >> 26 & 0x3f;
+    // A device's register, by far most often of what comes here.
+    if class == DATA_ABORT {
+        return Exit::DataAbort(data_abort(esr, far, hpfar));
+    }
     if matches!(class, 0x01..=0x0c) {
         let spsr = spsr();
         if spsr & SPSR_AARCH32 != 0 && !condition_holds(esr, spsr) {
@@ -147,7 +153,6 @@ pub fn decode(esr: u64, far: u64, hpfar: u64, spsr: impl FnOnce() -> u64) -> Exi
             read: esr & 1 != 0,
         }),
         0x20 => Exit::InstructionAbort(instruction_abort(esr, far, hpfar)),
-        0x24 => Exit::DataAbort(data_abort(esr, far, hpfar)),
         _ => Exit::Undefined,
     }
 }

@@ -78,6 +78,24 @@ impl Vgic {
         width: Width,
         registers: &mut impl ListRegisters,
     ) -> MmioRead {
+        match (offset, width) {
+            (0x0, Width::Word) => MmioRead::Value(self.control.into()),
+            (0x4, Width::Word) => MmioRead::Value(self.typer_v2().into()),
+            (0x8, Width::Word) => MmioRead::Value(IIDR.into()),
+            (0xfe8, Width::Word) => MmioRead::Value(PIDR2.into()),
+            _ => self.read_interrupts_v2(reader, offset, width, registers),
+        }
+    }
+
+    /// Reads what the distributor has for each interrupt: a function of its own, whose registers the others need not save.
+    #[inline(never)]
+    fn read_interrupts_v2(
+        &mut self,
+        reader: VcpuId,
+        offset: u64,
+        width: Width,
+        registers: &mut impl ListRegisters,
+    ) -> MmioRead {
         if let Some(field) = Field::decode(offset, width) {
             return self.read_field(reader, reader, field, width, registers);
         }
@@ -88,10 +106,6 @@ impl Vgic {
             };
         }
         MmioRead::Value(match (offset, width) {
-            (0x0, Width::Word) => self.control.into(),
-            (0x4, Width::Word) => self.typer_v2().into(),
-            (0x8, Width::Word) => IIDR.into(),
-            (0xfe8, Width::Word) => PIDR2.into(),
             (0x800..0xc00, Width::Byte | Width::Word) => self.targets(reader, offset, width),
             _ => 0,
         })

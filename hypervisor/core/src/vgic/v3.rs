@@ -27,6 +27,24 @@ impl Vgic {
         width: Width,
         registers: &mut impl ListRegisters,
     ) -> MmioRead {
+        match (offset, width) {
+            (0x0, Width::Word) => MmioRead::Value((self.control | AFFINITY_ROUTING).into()),
+            (0x4, Width::Word) => MmioRead::Value(self.typer().into()),
+            (0x8, Width::Word) => MmioRead::Value(IIDR.into()),
+            (0xffe8, Width::Word) => MmioRead::Value(PIDR2.into()),
+            _ => self.read_interrupts_v3(reader, offset, width, registers),
+        }
+    }
+
+    /// Reads what the distributor has for each interrupt: a function of its own, whose registers the others need not save.
+    #[inline(never)]
+    fn read_interrupts_v3(
+        &mut self,
+        reader: VcpuId,
+        offset: u64,
+        width: Width,
+        registers: &mut impl ListRegisters,
+    ) -> MmioRead {
         if let Some(field) = Field::decode(offset, width) {
             // With affinity routing a vCPU's own interrupts are in its redistributor only.
             if field.is_private() {
@@ -34,14 +52,7 @@ impl Vgic {
             }
             return self.read_field(reader, reader, field, width, registers);
         }
-        let value = match (offset, width) {
-            (0x0, Width::Word) => self.control | AFFINITY_ROUTING,
-            (0x4, Width::Word) => self.typer(),
-            (0x8, Width::Word) => IIDR,
-            (0xffe8, Width::Word) => PIDR2,
-            _ => return MmioRead::Value(self.read_router(offset, width)),
-        };
-        MmioRead::Value(value.into())
+        MmioRead::Value(self.read_router(offset, width))
     }
 
     pub(super) fn write_distributor_v3(
