@@ -5,7 +5,7 @@ use crate::domain::vcpu::Vcpu;
 use crate::lock::Guard;
 use crate::state::Hypervisor;
 use core::sync::atomic::Ordering;
-use hv_core::evtchn::{Arrival, Delivery, Notify, Virq};
+use hv_core::evtchn::{Arrival, Delivery, Event, Notify, Virq};
 use hv_core::ids::{CpuId, VcpuId};
 use hv_core::lifecycle::{Change, ShutdownReason};
 use hv_core::p2m::{Flush, P2m, Released, Stale};
@@ -120,7 +120,8 @@ impl Hypervisor {
     /// Who goes to sleep first marks itself as waiting and then looks for interrupts, and who brings
     /// one first stores it and then looks for the mark: one of the two sees the other.
     pub fn rouse(&self, vcpu: &Vcpu) {
-        if vcpu.waiting.swap(false, Ordering::SeqCst) {
+        // Looked at first: most do not wait, and a swap is a store that other processors have to hear of.
+        if vcpu.waiting.load(Ordering::SeqCst) && vcpu.waiting.swap(false, Ordering::SeqCst) {
             let now = self.machine.now();
             let kick = self.scheduler.lock().release(vcpu.sched, Hold::BLOCKED, now);
             self.kick_cpu(kick);
@@ -172,36 +173,47 @@ impl Hypervisor {
         self.rouse(vcpu);
     }
 
-    /// Tells the virtual processors of `domain` that `notify` names.
+    /// Tells the virtual processors of `domain` that `notify` names: one, nearly always.
+    #[inline]
     pub fn notify(&self, domain: &Domain, notify: Notify) {
         if let Some(vcpu) = notify.upcall() {
             self.raise_upcall(domain, vcpu);
         }
         if notify.has_more() {
-            let told = domain.ports.lock().take_told();
-            for vcpu in told.upcalls {
-                self.raise_upcall(domain, vcpu);
-            }
-            for vcpu in told.pollers.filter_map(|id| domain.vcpu(id)) {
-                self.rouse(vcpu);
-            }
+            self.notify_more(domain);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn notify_more(&self, domain: &Domain) {
+        let told = domain.ports.lock().take_told();
+        for vcpu in told.upcalls {
+            self.raise_upcall(domain, vcpu);
+        }
+        for vcpu in told.pollers.filter_map(|id| domain.vcpu(id)) {
+            self.rouse(vcpu);
         }
     }
 
     /// Carries out what a send from `domain` decided.
+    #[inline]
     pub fn deliver(&self, domain: &Domain, delivery: Delivery) {
         match delivery {
             Delivery::Nowhere => {}
             Delivery::Here(notify) => self.notify(domain, notify),
-            Delivery::To(event) => {
-                let Some(target) = self.domain(event.dom) else { return };
-                let arrival = target.ports.lock().receive(self.machine.memory(), event);
-                match arrival {
-                    Arrival::Guest(notify) => self.notify(&target, notify),
-                    // The one thing that the hypervisor listens for.
-                    Arrival::Hypervisor(_) => self.hear_of_uart(&target),
-                }
-            }
+            Delivery::To(event) => self.deliver_to(event),
+        }
+    }
+
+    #[inline(never)]
+    fn deliver_to(&self, event: Event) {
+        let Some(target) = self.domain(event.dom) else { return };
+        let arrival = target.ports.lock().receive(self.machine.memory(), event);
+        match arrival {
+            Arrival::Guest(notify) => self.notify(&target, notify),
+            // The one thing that the hypervisor listens for.
+            Arrival::Hypervisor(_) => self.hear_of_uart(&target),
         }
     }
 
