@@ -52,6 +52,7 @@ impl SharedPage {
     }
 
     /// Returns it as a row of one.
+    #[inline(always)]
     pub fn pages(self) -> SharedPages {
         SharedPages { first: self.first, count: 1 }
     }
@@ -67,21 +68,25 @@ impl SharedPage {
     }
 
     /// Returns the word at a byte offset, which must be aligned.
+    #[inline(always)]
     pub fn word64(self, offset: usize) -> &'static AtomicU64 {
         self.pages().word64(offset)
     }
 
     /// Returns the 32-bit word at a byte offset, which must be aligned.
+    #[inline(always)]
     pub fn word32(self, offset: usize) -> &'static AtomicU32 {
         self.pages().word32(offset)
     }
 
     /// Returns the 16-bit word at a byte offset, which must be aligned.
+    #[inline(always)]
     pub fn word16(self, offset: usize) -> &'static AtomicU16 {
         self.pages().word16(offset)
     }
 
     /// Returns the byte at an offset.
+    #[inline(always)]
     pub fn byte(self, offset: usize) -> &'static AtomicU8 {
         self.pages().byte(offset)
     }
@@ -90,6 +95,12 @@ impl SharedPage {
 /// Returns where an address leads that is not null.
 fn place<T>(address: u64) -> NonNull<T> {
     NonNull::new(map::pointer::<T>(address).cast_mut()).expect("nothing is shared at address 0")
+}
+
+#[cold]
+#[inline(never)]
+fn no_such_bytes(size: usize, offset: usize) -> ! {
+    panic!("no {size} bytes at {offset:#x}");
 }
 
 /// Pages in a row, which others may write at any time.
@@ -147,6 +158,7 @@ impl SharedPages {
     }
 
     /// Returns how many bytes there are.
+    #[inline(always)]
     pub fn len(self) -> usize {
         self.count * PAGE_SIZE
     }
@@ -172,36 +184,40 @@ impl SharedPages {
     }
 
     /// Returns the word at a byte offset, which must be aligned.
+    #[inline(always)]
     pub fn word64(self, offset: usize) -> &'static AtomicU64 {
         // SAFETY: `part` checked that it is in the pages and aligned, and the pages stay.
         unsafe { AtomicU64::from_ptr(self.part(offset).as_ptr()) }
     }
 
     /// Returns the 32-bit word at a byte offset, which must be aligned.
+    #[inline(always)]
     pub fn word32(self, offset: usize) -> &'static AtomicU32 {
         // SAFETY: `part` checked that it is in the pages and aligned, and the pages stay.
         unsafe { AtomicU32::from_ptr(self.part(offset).as_ptr()) }
     }
 
     /// Returns the 16-bit word at a byte offset, which must be aligned.
+    #[inline(always)]
     pub fn word16(self, offset: usize) -> &'static AtomicU16 {
         // SAFETY: `part` checked that it is in the pages and aligned, and the pages stay.
         unsafe { AtomicU16::from_ptr(self.part(offset).as_ptr()) }
     }
 
     /// Returns the byte at an offset.
+    #[inline(always)]
     pub fn byte(self, offset: usize) -> &'static AtomicU8 {
         // SAFETY: `part` checked that it is in the pages, and the pages stay.
         unsafe { AtomicU8::from_ptr(self.part(offset).as_ptr()) }
     }
 
     /// Returns where the `T` at a byte offset is.
+    #[inline(always)]
     fn part<T>(self, offset: usize) -> NonNull<T> {
         let size = size_of::<T>();
-        assert!(
-            offset.is_multiple_of(size) && offset < self.len(),
-            "no {size} bytes at {offset:#x}"
-        );
+        if !offset.is_multiple_of(size) || offset >= self.len() {
+            no_such_bytes(size, offset);
+        }
         // SAFETY: the offset is in the pages, which are one piece of memory.
         unsafe { self.first.byte_add(offset) }.cast()
     }

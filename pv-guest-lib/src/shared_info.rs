@@ -27,6 +27,7 @@ pub fn map() -> Result<(), HypercallError> {
 }
 
 /// Returns the shared page; [`map`] must have succeeded.
+#[inline(always)]
 pub fn page() -> SharedPage {
     *PAGE.get().expect("the shared page is mapped")
 }
@@ -80,11 +81,13 @@ pub fn pending_selector(number: usize) -> Option<&'static AtomicU64> {
 }
 
 /// Returns word `index` of the two-level ABI's pending bits.
+#[inline(always)]
 pub fn pending_word(index: usize) -> &'static AtomicU64 {
     page().word64(offset_of!(SharedInfo, evtchn_pending) + index * 8)
 }
 
 /// Returns word `index` of the two-level ABI's mask bits.
+#[inline(always)]
 pub fn mask_word(index: usize) -> &'static AtomicU64 {
     page().word64(offset_of!(SharedInfo, evtchn_mask) + index * 8)
 }
