@@ -120,16 +120,31 @@ impl Hypervisor {
     /// Who goes to sleep first marks itself as waiting and then looks for interrupts, and who brings
     /// one first stores it and then looks for the mark: one of the two sees the other.
     pub fn rouse(&self, vcpu: &Vcpu) {
-        // Looked at first: most do not wait, and a swap is a store that other processors have to hear of.
-        if vcpu.waiting.load(Ordering::SeqCst) && vcpu.waiting.swap(false, Ordering::SeqCst) {
-            let now = self.machine.now();
-            let kick = self.scheduler.lock().release(vcpu.sched, Hold::BLOCKED, now);
-            self.kick_cpu(kick);
-        } else if let Some(cpu) = vcpu.running_on()
+        if !self.end_wait(vcpu)
+            && let Some(cpu) = vcpu.running_on()
             && cpu != self.machine.this_cpu()
         {
             self.machine.kick(cpu);
         }
+    }
+
+    /// Wakes a virtual processor if it waits; says whether it did.
+    #[inline]
+    fn end_wait(&self, vcpu: &Vcpu) -> bool {
+        // Looked at first: most do not wait, and a swap is a store that other processors have to hear of.
+        let waited =
+            vcpu.waiting.load(Ordering::SeqCst) && vcpu.waiting.swap(false, Ordering::SeqCst);
+        if waited {
+            self.unblock(vcpu);
+        }
+        waited
+    }
+
+    #[inline(never)]
+    fn unblock(&self, vcpu: &Vcpu) {
+        let now = self.machine.now();
+        let kick = self.scheduler.lock().release(vcpu.sched, Hold::BLOCKED, now);
+        self.kick_cpu(kick);
     }
 
     /// Puts the calling virtual processor to sleep until an interrupt wakes it.
@@ -140,9 +155,8 @@ impl Hypervisor {
         let kick = self.scheduler.lock().hold(vcpu.sched, Hold::BLOCKED, now);
         vcpu.waiting.store(true, Ordering::SeqCst);
         self.kick_cpu(kick);
-        if has_reason_to_wake() && vcpu.waiting.swap(false, Ordering::SeqCst) {
-            let kick = self.scheduler.lock().release(vcpu.sched, Hold::BLOCKED, now);
-            self.kick_cpu(kick);
+        if has_reason_to_wake() {
+            self.end_wait(vcpu);
         }
     }
 
@@ -170,7 +184,8 @@ impl Hypervisor {
             let kick = vgic.inject(me, upcall);
             self.wake_from(domain, vcpu, vgic, kick);
         }
-        self.rouse(vcpu);
+        // It runs here: nobody has to be kicked.
+        self.end_wait(vcpu);
     }
 
     /// Tells the virtual processors of `domain` that `notify` names: one, nearly always.

@@ -134,6 +134,8 @@ pub struct Step {
 pub struct P2m {
     root: Mfn,
     config: P2mConfig,
+    /// An entry of the root covers 2^`root_entry_order` frames.
+    root_entry_order: u8,
     /// The first guest frame that there is not; 0 once the root is gone.
     gfn_end: u64,
     tables: u32,
@@ -155,7 +157,15 @@ impl P2m {
             }
         }
         let gfn_end = config.gfn_end();
-        Ok(Self { root, config, gfn_end, tables: 0, table_limit: u32::MAX, max_mapped: None })
+        Ok(Self {
+            root,
+            config,
+            root_entry_order: order_of(config.start_level),
+            gfn_end,
+            tables: 0,
+            table_limit: u32::MAX,
+            max_mapped: None,
+        })
     }
 
     /// Frees the root of a table that [`P2m::teardown`] has emptied; nothing can be mapped any more.

@@ -90,7 +90,7 @@ pub(super) fn select_all(memory: &impl FrameMemory, info: MachineAddr) {
 }
 
 /// A processor without a `vcpu_info` is told nothing here: registering one selects every word.
-#[inline]
+#[inline(always)]
 fn select(memory: &impl FrameMemory, info: Option<MachineAddr>, selector: u64) -> bool {
     let Some(info) = info else {
         return false;

@@ -6,7 +6,7 @@
 
 use super::{
     Kind, Mapping, P2m, Stale,
-    descriptor::{Descriptor, Entry, LEAF_LEVEL, TABLE_ORDER, order_of},
+    descriptor::{Descriptor, Entry, LEAF_LEVEL, TABLE_ORDER},
     range::MFN_END,
     walk::entry_at,
 };
@@ -15,12 +15,20 @@ use crate::{
     memory::FrameMemory,
 };
 
+/// The last entry on the way to a guest frame.
+struct Found {
+    at: MachineAddr,
+    entry: Descriptor,
+    level: u8,
+    /// It covers 2^`order` frames.
+    order: u8,
+}
+
 impl P2m {
     /// Returns what `gfn` is mapped to.
     pub fn lookup(&self, memory: &impl FrameMemory, gfn: Gfn) -> Option<Mapping> {
-        let (_, entry, level) = self.find(memory, gfn)?;
+        let Found { entry, level, order, .. } = self.find(memory, gfn)?;
         let Entry::Leaf(first, kind) = entry.decode(level) else { return None };
-        let order = order_of(level);
         let past = gfn.number() & ((1 << order) - 1);
         Some(Mapping { mfn: Mfn::new(first.number() + past), kind, order })
     }
@@ -36,7 +44,8 @@ impl P2m {
         mfn: Mfn,
         kind: Kind,
     ) -> bool {
-        let Some((at, entry, LEAF_LEVEL)) = self.find(memory, gfn) else { return false };
+        let found = self.find(memory, gfn);
+        let Some(Found { at, entry, level: LEAF_LEVEL, .. }) = found else { return false };
         if entry != Descriptor::HOLE || mfn.number() >= MFN_END {
             return false;
         }
@@ -55,7 +64,9 @@ impl P2m {
         gfn: Gfn,
         wanted: impl FnOnce(Mfn, Kind) -> bool,
     ) -> Option<(Mfn, Stale)> {
-        let (at, entry, LEAF_LEVEL) = self.find(memory, gfn)? else { return None };
+        let Found { at, entry, level: LEAF_LEVEL, .. } = self.find(memory, gfn)? else {
+            return None;
+        };
         match entry.decode(LEAF_LEVEL) {
             Entry::Leaf(there, kind) if wanted(there, kind) => {
                 memory.store_u64(at, Descriptor::HOLE.0);
@@ -65,25 +76,24 @@ impl P2m {
         }
     }
 
-    /// Follows tables towards `gfn` as far as they go: the last entry, its place and its level.
+    /// Follows tables towards `gfn` as far as they go.
     #[inline(always)]
-    fn find(&self, memory: &impl FrameMemory, gfn: Gfn) -> Option<(MachineAddr, Descriptor, u8)> {
+    fn find(&self, memory: &impl FrameMemory, gfn: Gfn) -> Option<Found> {
         if gfn.number() >= self.gfn_end {
             return None;
         }
         let mut level = self.config.start_level;
-        let mut shift = u32::from(order_of(level));
-        let mut at = entry_at(self.root, gfn.number().unbounded_shr(shift));
+        let mut order = self.root_entry_order;
+        let mut at = entry_at(self.root, gfn.number().wrapping_shr(order.into()));
         loop {
             let entry = Descriptor(memory.load_u64(at));
-            if level >= LEAF_LEVEL {
-                return Some((at, entry, level));
-            }
-            let Some(table) = entry.as_table() else { return Some((at, entry, level)) };
+            let table = if level < LEAF_LEVEL { entry.as_table() } else { None };
+            let Some(table) = table else { return Some(Found { at, entry, level, order }) };
             level += 1;
             // The leaf's is 0: it never wraps.
-            shift = shift.wrapping_sub(u32::from(TABLE_ORDER));
-            at = entry_at(table, gfn.number().wrapping_shr(shift) & ((1 << TABLE_ORDER) - 1));
+            order = order.wrapping_sub(TABLE_ORDER);
+            let index = gfn.number().wrapping_shr(order.into()) & ((1 << TABLE_ORDER) - 1);
+            at = entry_at(table, index);
         }
     }
 }
