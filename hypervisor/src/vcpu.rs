@@ -184,10 +184,14 @@ impl Runner {
         // While the scheduler runs one of its virtual processors, a domain keeps its number: the same number is
         // the same domain.
         let same = left.filter(|domain| domain.id == who.dom);
+        let stays = same.is_some();
         let Some(domain) = same.or_else(|| self.hv.domain(who.dom)) else { return false };
         let Some(vcpu) = domain.vcpu(who.vcpu).cloned() else { return false };
         let Some(mut context) = vcpu.context.lock().take() else { return false };
-        self.hv.activate(&domain, who.vcpu);
+        if !stays {
+            self.hv.activate(&domain);
+        }
+        self.hv.tell_apart(&domain, who.vcpu);
         // The timer's interrupt must be as the guest has it before the timer is started.
         irq::loading(self.hv, &domain, who.vcpu);
         context.load();
@@ -217,8 +221,9 @@ impl Runner {
 }
 
 impl Hypervisor {
-    /// Makes `domain`'s memory what this processor's guest sees.
-    fn activate(&self, domain: &Domain, vcpu: VcpuId) {
+    /// Makes `domain`'s memory what this processor's guest sees. It stays so, also when VMIDs are used anew, until
+    /// another domain's is.
+    fn activate(&self, domain: &Domain) {
         let cpu = self.machine.this_cpu();
         let root = domain.p2m.lock().root();
         let (vmid, reset) = {
@@ -231,7 +236,12 @@ impl Hypervisor {
             self.machine.flush_all_guests();
         }
         stage2::activate(Space::new(root.base(), vmid.number()));
-        // Virtual processors share a VMID, but may mean different things by an address and an ASID.
+    }
+
+    /// Has this processor forget what another virtual processor of `domain` meant by an address and an ASID: they
+    /// share a VMID.
+    fn tell_apart(&self, domain: &Domain, vcpu: VcpuId) {
+        let cpu = self.machine.this_cpu();
         if let Some(last) = domain.last_vcpu.get(cpu.index())
             && last.swap(vcpu.0, Ordering::Relaxed) != vcpu.0
         {

@@ -133,6 +133,12 @@ impl Entity {
         self.holds.is_empty()
     }
 
+    /// Says whether `cpu` may run it, as far as it itself is concerned.
+    fn is_free_for(&self, cpu: CpuId) -> bool {
+        let free = !self.running && self.loaded.is_none_or(|holder| holder == cpu);
+        free && self.may_run() && self.allowed.contains(cpu)
+    }
+
     fn rest_state(&self) -> RunState {
         if self.holds.is_empty() {
             RunState::Runnable
@@ -492,7 +498,7 @@ impl Scheduler {
     }
 
     fn entity(&self, id: SchedId) -> Option<&Entity> {
-        self.entities.get(id.index())?.as_ref().filter(|entity| entity.generation == id.generation)
+        entity_of(&self.entities, id)
     }
 
     fn entity_mut(&mut self, id: SchedId) -> Option<&mut Entity> {
@@ -530,6 +536,11 @@ impl Scheduler {
         }
         Some(id)
     }
+}
+
+/// Returns who has a place, unless it is another by now.
+fn entity_of(entities: &[Option<Entity>], id: SchedId) -> Option<&Entity> {
+    entities.get(id.index())?.as_ref().filter(|entity| entity.generation == id.generation)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Who goes next on a processor and for how long: virtual runtime, weights, caps.
 
-use super::{DEFAULT_WEIGHT, Entity, Hold, SchedId, Scheduler};
+use super::{DEFAULT_WEIGHT, Entity, Group, Hold, SchedId, Scheduler, entity_of};
 use crate::ids::CpuId;
 use crate::time::Nanos;
 
@@ -67,10 +67,8 @@ impl Scheduler {
     /// Says whether `cpu` may run `id` now.
     pub(super) fn eligible(&mut self, id: SchedId, cpu: CpuId, now: Nanos) -> bool {
         let Some(entity) = self.entity(id) else { return false };
-        let free = !entity.running && entity.loaded.is_none_or(|holder| holder == cpu);
-        let fits = entity.may_run() && free && entity.allowed.contains(cpu);
         let group = entity.group;
-        fits && !self.group_mut(group).is_some_and(|group| group.cap.is_spent(now))
+        entity.is_free_for(cpu) && !is_spent(&mut self.groups, group, now)
     }
 
     /// Says whether the virtual processor whose registers `cpu` has may stay while `cpu` is idle.
@@ -115,14 +113,23 @@ impl Scheduler {
         admits: impl Fn(&Entity) -> bool,
     ) -> Option<(u64, SchedId)> {
         let mut best: Option<(u64, SchedId)> = None;
-        for place in 0..self.queued_on(of) {
-            let Some(&id) = self.cpus.get(of.index())?.queue.get(place) else { break };
-            let Some(entity) = self.entity(id).filter(|entity| admits(entity)) else { continue };
+        for &id in &self.cpus.get(of.index())?.queue {
+            let Some(entity) = entity_of(&self.entities, id) else { continue };
             let vruntime = entity.vruntime;
-            if best.is_none_or(|(least, _)| vruntime < least) && self.eligible(id, cpu, now) {
+            if best.is_none_or(|(least, _)| vruntime < least)
+                && entity.is_free_for(cpu)
+                && admits(entity)
+                && !is_spent(&mut self.groups, entity.group, now)
+            {
                 best = Some((vruntime, id));
             }
         }
         best
     }
+}
+
+/// Says whether a domain has had all that its cap allows until the next refill.
+fn is_spent(groups: &mut [Option<Group>], place: usize, now: Nanos) -> bool {
+    let group = groups.get_mut(place).and_then(Option::as_mut);
+    group.is_some_and(|group| group.cap.is_spent(now))
 }

@@ -23,14 +23,17 @@ impl Scheduler {
         let preferred =
             if (allowed & entity.soft).is_empty() { allowed } else { allowed & entity.soft };
         let home = entity.cpu;
+        let idle = allowed & self.idle;
+        let first_idle =
+            |among: CpuSet| (idle & among).iter().find(|cpu| self.is_idle_but_for(id, *cpu));
         let target = if let Some(cpu) = entity.loaded {
             cpu
-        } else if preferred.contains(home) && self.is_idle_but_for(id, home) {
-            home
-        } else if let Some(idle) = preferred.iter().find(|cpu| self.is_idle_but_for(id, *cpu)) {
-            idle
-        } else if let Some(idle) = allowed.iter().find(|cpu| self.is_idle_but_for(id, *cpu)) {
-            // Rather there than nowhere: nobody waits where it would like to run while it could run.
+        } else if !idle.is_empty()
+            && let Some(idle) = first_idle(preferred & CpuSet::only(home))
+                .or_else(|| first_idle(preferred))
+                // Rather there than nowhere: nobody waits where it would like to run while it could run.
+                .or_else(|| first_idle(allowed))
+        {
             idle
         } else if preferred.contains(home) {
             home
@@ -133,11 +136,11 @@ impl Scheduler {
 
     /// Moves `id` to the queue of `cpu`, as far ahead or behind there as it was in its own.
     pub(super) fn move_to(&mut self, id: SchedId, cpu: CpuId) {
-        let new_min = self.min_vruntime(cpu);
         let Some(old) = self.entity(id).map(|entity| entity.cpu) else { return };
         if old == cpu {
             return;
         }
+        let new_min = self.min_vruntime(cpu);
         let old_min = self.min_vruntime(old);
         if let Some(entity) = self.entity_mut(id) {
             entity.vruntime = entity.vruntime.saturating_sub(old_min).saturating_add(new_min);

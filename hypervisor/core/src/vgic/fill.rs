@@ -87,7 +87,10 @@ impl Vgic {
         let mut kick = self.end_unlisted(vcpu, registers);
         for slot in ones(self.used(vcpu)) {
             let content = registers.read(slot as usize);
-            kick = kick.and(self.take_back(vcpu, slot, content, registers));
+            let others = self.take_back(vcpu, slot, content, registers);
+            if others != Kick::Nobody {
+                kick = kick.and(others);
+            }
             registers.write(slot as usize, ListRegister::EMPTY);
         }
         self.clock += 1;
@@ -430,21 +433,30 @@ impl Vgic {
         }
         state.active |= state.make_active & bit;
         state.make_active &= !bit;
+        // Ended and not raised again, as most are, it is in no list and belongs in none.
+        let settled = (state.wanted() | state.active | state.queued) & bit == 0;
         if deactivate && let Some(irq) = Irq::new(entry.intid) {
             registers.deactivate_physical(irq);
         }
-        others(vcpu, self.requeue(vcpu, bank, index))
+        if settled { Kick::Nobody } else { others(vcpu, self.requeue(vcpu, bank, index)) }
     }
 
     /// Ends active interrupts that the guest ended while they were in no list register.
     ///
     /// A guest ends its interrupts most urgent first, which tells which they were.
+    #[inline]
     fn end_unlisted(&mut self, vcpu: VcpuId, registers: &mut impl ListRegisters) -> Kick {
-        let mut kick = Kick::Nobody;
-        let Some(interface) = self.interfaces.get_mut(vcpu.index()) else { return kick };
+        let Some(interface) = self.interfaces.get_mut(vcpu.index()) else { return Kick::Nobody };
         if !core::mem::take(&mut interface.unlisted_active) {
-            return kick;
+            return Kick::Nobody;
         }
+        self.end_most_urgent(vcpu, registers)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_most_urgent(&mut self, vcpu: VcpuId, registers: &mut impl ListRegisters) -> Kick {
+        let mut kick = Kick::Nobody;
         for _ in 0..registers.take_end_count() {
             let Some(interface) = self.interfaces.get(vcpu.index()) else { return kick };
             let active = ones(interface.summary).flat_map(|number| {
