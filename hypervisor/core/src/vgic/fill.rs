@@ -158,7 +158,7 @@ impl Vgic {
             return false;
         }
         let Some(slot) = interface.find(irq.intid()) else { return false };
-        if interface.watched >> slot & 1 != 0 || !registers.read(slot as usize).is_empty() {
+        if interface.watched >> slot & 1 != 0 || registers.empty() >> slot & 1 == 0 {
             return false;
         }
         let Some(entry) = interface.slots.get_mut(slot as usize) else { return false };
