@@ -211,6 +211,11 @@ fn ci(names: &[String], long: bool) -> Result<()> {
     for gic in gics {
         count.add(guests::play(machine::Hypervisor::Domus, gic, names)?);
     }
+    if long {
+        for gic in gics {
+            count.add(guests::play(machine::Hypervisor::Xen, gic, names)?);
+        }
+    }
     count.add(refusals::play(names)?);
     let mut machines = Vec::from(gics.map(|gic| MachineArgs { gic, ..MachineArgs::default() }));
     if long {

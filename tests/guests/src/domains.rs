@@ -1,7 +1,7 @@
 //! Creating and destroying domains as a toolstack does, and what a created domain can and cannot do.
 
 use crate::chance::{Chance, calls};
-use crate::suite::{Failure, Outcome, Suite, check, check_eq, check_errno, hole, soon};
+use crate::suite::{Failure, Outcome, Suite, check, check_eq, check_errno, hole, is_xen, soon};
 use alloc::vec::Vec;
 use core::arch::global_asm;
 use core::sync::atomic::Ordering;
@@ -419,14 +419,17 @@ fn without_end() -> Outcome {
             break error;
         }
     };
-    check!(refused.is(Errno::ENOMEM), "{refused:?} after {} domains", made.len());
+    // Xen keeps a VMID for each, of which a processor like the cortex-a72 has 256.
+    let expected = refused.is(Errno::ENOMEM) || is_xen() && refused.is(Errno::EBUSY);
+    check!(expected, "{refused:?} after {} domains", made.len());
     check!(made.len() > 4, "{} domains are not many", made.len());
     for id in &made {
         destroy(*id)?;
     }
     check!(soon(|| made.iter().all(|id| is_gone(*id))), "one did not go");
+    // Xen's own heap keeps pages that it once took.
     check!(
-        soon(|| free_pages().is_ok_and(|free| free >= before)),
+        is_xen() || soon(|| free_pages().is_ok_and(|free| free >= before)),
         "{:?} pages of {before} are free",
         free_pages()
     );
