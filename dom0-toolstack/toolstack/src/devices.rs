@@ -9,8 +9,8 @@ pub mod p9;
 pub mod vbd;
 pub mod vif;
 
-use std::fmt;
 use std::time::Duration;
+use std::{fmt, thread};
 
 use xen_sys::DomId;
 use xenstore::client::{Client, Store, Transaction};
@@ -20,6 +20,9 @@ use crate::store::{self, domain_path, notes_path};
 
 /// How long a backend may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a guest is given to see that a device's nodes are gone, which it has no way to say. Linux keeps the device
+/// when they are there again as it looks, and never connects the new one. (libxl takes as long for the rest of its work.)
+const NOTICE: Duration = Duration::from_millis(100);
 
 /// States of either end (`public/io/xenbus.h`, XenbusState).
 pub mod state {
@@ -215,7 +218,9 @@ impl Device {
     pub fn detach(&self, store: &Client) -> Result<()> {
         store.transaction(|transaction| self.ask_to_close(transaction))?;
         if self.has_closed(store)? {
-            return self.remove(store);
+            self.remove(store)?;
+            thread::sleep(NOTICE);
+            return Ok(());
         }
         Err(Error::TimedOut {
             domain: self.domain,
@@ -264,6 +269,9 @@ impl Device {
         let path = format!("{}/state", self.backend_path());
         let closed = store::wait_for(store, &path, TIMEOUT, || {
             let now = store.read_optional(&path)?;
+            if is_reopened(now.as_deref()) {
+                store.transaction(|transaction| self.ask_to_close(transaction))?;
+            }
             Ok((!is_open(now.as_deref())).then_some(()))
         })?;
         Ok(closed.is_some())
@@ -305,9 +313,24 @@ pub fn list(store: &impl Store, domain: DomId) -> Result<Vec<Device>> {
     Ok(devices)
 }
 
+/// Says whether a backend that was told to close has gone on all the same.
+///
+/// It does when the guest was just connecting: Linux's answers the front end that it is connected, over the state that
+/// we wrote. Told again, both close. libxl waits ten seconds and gives up.
+fn is_reopened(now: Option<&str>) -> bool {
+    is_open(now) && now != Some(state::CLOSING)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backend_that_connects_though_it_was_told_to_close_is_told_again() {
+        assert!(is_reopened(Some(state::INIT_WAIT)) && is_reopened(Some("4")));
+        assert!(!is_reopened(Some(state::CLOSING)) && !is_reopened(Some(state::CLOSED)));
+        assert!(!is_reopened(None));
+    }
 
     #[test]
     fn only_a_backend_that_is_there_and_not_closed_is_told_to_close() {
