@@ -13,6 +13,7 @@ use std::time::Duration;
 use std::{fmt, thread};
 
 use xen_sys::DomId;
+use xen_sys::domctl::{DomainInfo, Domctl};
 use xenstore::client::{Client, Store, Transaction};
 
 use crate::error::{Error, Result};
@@ -20,9 +21,12 @@ use crate::store::{self, domain_path, notes_path};
 
 /// How long a backend may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a guest is given to see that a device's nodes are gone, which it has no way to say. Linux keeps the device
-/// when they are there again as it looks, and never connects the new one. (libxl takes as long for the rest of its work.)
-const NOTICE: Duration = Duration::from_millis(100);
+/// How often a guest is looked at that is to do something about a device.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How many times in a row it must have had nothing to do.
+const QUIET: u32 = 3;
+/// How many times it is looked at in all: some guests always have something to do.
+const LOOKS: u32 = 50;
 
 /// States of either end (`public/io/xenbus.h`, XenbusState).
 pub mod state {
@@ -30,6 +34,8 @@ pub mod state {
     pub const INITIALISING: &str = "1";
     /// The backend has said what it offers.
     pub const INIT_WAIT: &str = "2";
+    /// Both ends work.
+    pub const CONNECTED: &str = "4";
     /// It shall end.
     pub const CLOSING: &str = "5";
     /// It has ended.
@@ -215,11 +221,22 @@ impl Device {
     }
 
     /// Removes the device if the guest lets go of it.
-    pub fn detach(&self, store: &Client) -> Result<()> {
+    ///
+    /// A guest that is just connecting it is left to finish: Linux's driver of disks ends with an error, and serves no
+    /// disk any more, when it is asked to close in between (`BUG_ON` in `negotiate_mq`). And it is left to see that
+    /// the device is gone, which it has no way to say: where the nodes are there again as it looks, Linux keeps the
+    /// device it had and never connects the new one. A guest with nothing to do has done both.
+    pub fn detach(&self, xen: &impl Domctl, store: &Client) -> Result<()> {
+        let look = || {
+            thread::sleep(LOOK_EVERY);
+            Look::at(xen.domain_info(self.domain).ok().as_ref())
+        };
+        let _looks: u32 =
+            until_quiet(|| if self.is_connected(store) { Look::Done } else { look() });
         store.transaction(|transaction| self.ask_to_close(transaction))?;
         if self.has_closed(store)? {
             self.remove(store)?;
-            thread::sleep(NOTICE);
+            let _looks: u32 = until_quiet(look);
             return Ok(());
         }
         Err(Error::TimedOut {
@@ -227,6 +244,12 @@ impl Device {
             what: "let go of the device",
             seconds: TIMEOUT.as_secs(),
         })
+    }
+
+    /// Says whether the guest has connected it.
+    fn is_connected(&self, store: &Client) -> bool {
+        let state = store.read_optional(&format!("{}/state", self.frontend_path()));
+        state.is_ok_and(|state| state.as_deref() == Some(state::CONNECTED))
     }
 
     /// Tells the backend to let go, and waits until it has.
@@ -313,6 +336,42 @@ pub fn list(store: &impl Store, domain: DomId) -> Result<Vec<Device>> {
     Ok(devices)
 }
 
+/// What a guest was doing when it was looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Look {
+    Busy,
+    Waiting,
+    /// It has done what is waited for, or does not run and will see for itself when it does.
+    Done,
+}
+
+impl Look {
+    fn at(info: Option<&DomainInfo>) -> Self {
+        match info {
+            Some(info) if info.paused || info.dying || info.shutdown.is_some() => Self::Done,
+            Some(info) if info.blocked => Self::Waiting,
+            Some(_) => Self::Busy,
+            None => Self::Done,
+        }
+    }
+}
+
+/// Looks at a guest until it has had nothing to do for a while, or for long enough; returns how often.
+fn until_quiet(mut look: impl FnMut() -> Look) -> u32 {
+    let mut quiet = 0;
+    for number in 1..=LOOKS {
+        quiet = match look() {
+            Look::Busy => 0,
+            Look::Waiting => quiet + 1,
+            Look::Done => return number,
+        };
+        if quiet == QUIET {
+            return number;
+        }
+    }
+    LOOKS
+}
+
 /// Says whether a backend that was told to close has gone on all the same.
 ///
 /// It does when the guest was just connecting: Linux's answers the front end that it is connected, over the state that
@@ -326,15 +385,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_guest_is_looked_at_until_it_waits_for_a_while() {
+        let play = |looks: &[Look]| {
+            let mut looks = looks.iter().copied();
+            until_quiet(|| looks.next().unwrap_or(Look::Busy))
+        };
+        assert_eq!(play(&[Look::Waiting; 9]), QUIET);
+        assert_eq!(
+            play(&[Look::Waiting, Look::Busy, Look::Waiting, Look::Waiting, Look::Waiting]),
+            5
+        );
+        assert_eq!(play(&[Look::Busy, Look::Done]), 2);
+        assert_eq!(play(&[]), LOOKS);
+    }
+
+    #[test]
     fn a_backend_that_connects_though_it_was_told_to_close_is_told_again() {
-        assert!(is_reopened(Some(state::INIT_WAIT)) && is_reopened(Some("4")));
+        assert!(is_reopened(Some(state::INIT_WAIT)) && is_reopened(Some(state::CONNECTED)));
         assert!(!is_reopened(Some(state::CLOSING)) && !is_reopened(Some(state::CLOSED)));
         assert!(!is_reopened(None));
     }
 
     #[test]
     fn only_a_backend_that_is_there_and_not_closed_is_told_to_close() {
-        let open = [state::INITIALISING, state::INIT_WAIT, "4", state::CLOSING];
+        let open = [state::INITIALISING, state::INIT_WAIT, state::CONNECTED, state::CLOSING];
         assert!(open.iter().all(|now| is_open(Some(now))));
         assert!(!is_open(Some(state::CLOSED)) && !is_open(None));
     }

@@ -2,7 +2,6 @@
 
 use toolstack::config::disk;
 use toolstack::devices::{self, Device, Kind};
-use xenstore::client::Client;
 
 use super::Command;
 use crate::args::{Flag, Parsed};
@@ -27,14 +26,18 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     let device = devices::list(store, domain)?
         .into_iter()
         .find(|device| device.kind == Kind::Vbd && Some(device.devid) == devid);
-    detach(store, parsed, device)
+    detach(context, parsed, device)
 }
 
 /// Takes the device away that the second operand names, if it was found.
-pub(super) fn detach(store: &Client, parsed: &Parsed, device: Option<Device>) -> Outcome {
+pub(super) fn detach(context: &Context, parsed: &Parsed, device: Option<Device>) -> Outcome {
     let device = device.ok_or_else(|| {
         let text = format!("Error: Device {} not connected.", parsed.operand(1));
         Failure::Failed(FAILURE, text)
     })?;
-    Ok(if parsed.has('f') { device.remove(store) } else { device.detach(store) }?)
+    let store = context.store()?;
+    if parsed.has('f') {
+        return Ok(device.remove(store)?);
+    }
+    Ok(device.detach(context.xen()?, store)?)
 }

@@ -33,5 +33,5 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
             found = Some(device);
         }
     }
-    detach(store, parsed, found)
+    detach(context, parsed, found)
 }
