@@ -135,16 +135,9 @@ impl Hypervisor {
         let waited =
             vcpu.waiting.load(Ordering::SeqCst) && vcpu.waiting.swap(false, Ordering::SeqCst);
         if waited {
-            self.unblock(vcpu);
+            self.release(vcpu, Hold::BLOCKED);
         }
         waited
-    }
-
-    #[inline(never)]
-    fn unblock(&self, vcpu: &Vcpu) {
-        let now = self.machine.now();
-        let kick = self.scheduler.lock().release(vcpu.sched, Hold::BLOCKED, now);
-        self.kick_cpu(kick);
     }
 
     /// Puts the calling virtual processor to sleep until an interrupt wakes it.
@@ -255,6 +248,9 @@ impl Hypervisor {
     }
 
     /// Takes a reason away that kept one virtual processor from running.
+    ///
+    /// Never inlined: an event for one that does not wait saves no registers for it.
+    #[inline(never)]
     pub fn release(&self, vcpu: &Vcpu, hold: Hold) {
         let now = self.machine.now();
         let kick = self.scheduler.lock().release(vcpu.sched, hold, now);

@@ -139,9 +139,7 @@ impl Hypervisor {
     /// Lets go of a page that [`Hypervisor::hold_page`] held. No lock may be held.
     pub fn put_page(&self, mfn: Mfn) {
         let put = self.frames.lock().put(mfn);
-        if matches!(put, Put::LastOf(_)) {
-            self.bury(put);
-        }
+        self.bury(put);
     }
 
     /// Lets go of two pages, which may have different owners. No lock may be held.
@@ -150,9 +148,7 @@ impl Hypervisor {
         let puts = pages.map(|page| page.map_or(Put::Kept, |mfn| frames.put(mfn)));
         drop(frames);
         for put in puts {
-            if matches!(put, Put::LastOf(_)) {
-                self.bury(put);
-            }
+            self.bury(put);
         }
     }
 
@@ -189,8 +185,16 @@ impl Hypervisor {
     }
 
     /// Forgets a domain whose last frame this was, and tells who listens for that. No lock may be held.
+    #[inline]
     pub fn bury(&self, put: Put) {
-        let Put::LastOf(dom) = put else { return };
+        if let Put::LastOf(dom) = put {
+            self.forget_dead(dom);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn forget_dead(&self, dom: DomId) {
         self.frames.lock().close(dom);
         let gone = self.domains.lock().remove(&dom);
         for vcpu in gone.iter().flat_map(|domain| domain.vcpus()) {
