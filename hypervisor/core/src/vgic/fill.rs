@@ -87,9 +87,10 @@ impl Vgic {
         let mut kick = self.end_unlisted(vcpu, registers);
         for slot in ones(self.used(vcpu)) {
             let content = registers.read(slot as usize);
-            let others = self.take_back(vcpu, slot, content, registers);
-            if others != Kick::Nobody {
-                kick = kick.and(others);
+            let moved = self.take_back(vcpu, slot, content, registers);
+            // Nearly always nobody: joining that copies the kick about, at each switch.
+            if moved != Kick::Nobody {
+                kick = kick.and(moved);
             }
             registers.write(slot as usize, ListRegister::EMPTY);
         }
