@@ -37,11 +37,19 @@ pub(super) fn bench(gic: Gic) -> Result<()> {
 fn measure(gic: Gic, hypervisor: Hypervisor, image: &Path, kernel: &Path) -> Result<Costs> {
     let name = format!("bench-operations-{hypervisor:?}-gic{gic}").to_lowercase();
     say(&format!("measuring operations (transcript in target/logs/{name}.log)"));
-    let args =
-        MachineArgs { hypervisor, gic, vcpus: 2, cpus: 1, dom0_memory: 256, ..Default::default() };
+    let args = MachineArgs {
+        hypervisor,
+        gic,
+        vcpus: 2,
+        cpus: 1,
+        dom0_memory: 256,
+        icount: true,
+        ..Default::default()
+    };
     let mut command = Command::new("qemu-system-aarch64");
     qemu::board(&mut command, args.gic, &args.cpu, args.cpus, 1024)?;
-    command.args(["-icount", "shift=0,sleep=off", "-nic", "none"]);
+    qemu::clock(&mut command, &args);
+    command.args(["-nic", "none"]);
     command.arg("-kernel").arg(image).args(["-append", &args.hypervisor_line()]);
     // Without a line for Dom0, Xen would take its own for it.
     qemu::boot_kernel(&mut command, kernel, &args.dom0_line());
