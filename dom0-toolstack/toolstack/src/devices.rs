@@ -231,12 +231,11 @@ impl Device {
             thread::sleep(LOOK_EVERY);
             Look::at(xen.domain_info(self.domain).ok().as_ref())
         };
-        let _looks: u32 =
-            until_quiet(|| if self.is_connected(store) { Look::Done } else { look() });
+        until_quiet(|| if self.is_connected(store) { Look::Done } else { look() });
         store.transaction(|transaction| self.ask_to_close(transaction))?;
         if self.has_closed(store)? {
             self.remove(store)?;
-            let _looks: u32 = until_quiet(look);
+            until_quiet(look);
             return Ok(());
         }
         Err(Error::TimedOut {
