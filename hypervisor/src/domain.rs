@@ -67,6 +67,8 @@ pub struct Domain {
     pub id: DomId,
     /// What it was created with.
     pub settings: Settings,
+    /// Bytes of the hypervisor's heap that are set aside for it, its virtual processors not counted.
+    pub heap: usize,
     /// Where it stands.
     pub life: Lock<Lifecycle>,
     /// Its event channels.

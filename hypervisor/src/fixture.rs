@@ -70,6 +70,7 @@ impl Fixture {
             processors: vec![Processor::new(CpuId(0)), Processor::new(CpuId(1))],
             console: Console::new(&Default::default()),
             guest_id: Lock::default(),
+            heap: Lock::default(),
             control: Lock::default(),
             virq_handlers: Lock::default(),
             lent: Lock::default(),
@@ -105,6 +106,7 @@ impl Fixture {
                 spis: 32,
             },
             max_port: 1023,
+            ports_room: 1023,
             grants: Limits { frames: 4, maptrack_frames: 4 },
             handle: [0; 16],
             layout: Layout::V3 {

@@ -2,6 +2,7 @@
 
 use crate::domain::Domain;
 use crate::state::Hypervisor;
+use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use hv_core::evtchn;
@@ -61,7 +62,7 @@ impl fmt::Display for State<'_> {
 }
 
 fn domains(hv: &Hypervisor) {
-    for domain in hv.all_domains() {
+    for domain in in_order(hv) {
         let life = domain.life.lock().clone();
         let pages = hv.frames.lock().account(domain.id).map_or(0, |account| account.total);
         hv.print(format_args!("{}: {}, {pages} pages", domain.id, State(&life)));
@@ -92,15 +93,33 @@ fn processors(hv: &Hypervisor) {
 }
 
 fn memory(hv: &Hypervisor) {
-    let (free, managed) = {
+    let (free, aside, managed) = {
         let frames = hv.frames.lock();
-        (frames.free(), frames.managed())
+        (frames.free(), frames.set_aside(), frames.managed())
     };
-    hv.print(format_args!("{free} frames free of {managed}"));
+    hv.print(format_args!("{free} frames free of {managed}, {aside} of them set aside"));
+    hv.print(format_args!("{} bytes of the heap free", hv.machine.heap_free()));
+    for domain in in_order(hv) {
+        let account = hv.frames.lock().account(domain.id).unwrap_or_default();
+        hv.print(format_args!(
+            "{}: {} bytes of the heap; set aside: {} frames for grants, {} for tables",
+            domain.id,
+            domain.heap,
+            account.grants,
+            account.pool.saturating_sub(account.tables)
+        ));
+    }
+}
+
+/// Goes through the domains by number, and needs no memory for it.
+fn in_order(hv: &Hypervisor) -> impl Iterator<Item = Arc<Domain>> {
+    core::iter::successors(hv.domain_from(0), |domain| {
+        domain.id.0.checked_add(1).and_then(|next| hv.domain_from(next))
+    })
 }
 
 fn ports(hv: &Hypervisor) {
-    for domain in hv.all_domains() {
+    for domain in in_order(hv) {
         let (open, mut next) = {
             let ports = domain.ports.lock();
             (ports.open_ports(), ports.next_open(0, true))
@@ -127,7 +146,7 @@ fn ports(hv: &Hypervisor) {
 }
 
 fn grants(hv: &Hypervisor) {
-    for domain in hv.all_domains() {
+    for domain in in_order(hv) {
         let (frames, most, uses, mappings) = {
             let grants = domain.grants.lock();
             (grants.frames().len(), grants.max_frames(), grants.uses(), grants.mappings())
@@ -142,7 +161,7 @@ fn grants(hv: &Hypervisor) {
 
 fn interrupts(hv: &Hypervisor) {
     let highest = 32 + hv.host.spis;
-    for domain in hv.all_domains() {
+    for domain in in_order(hv) {
         hv.print(format_args!("{}: interrupts that are pending, active or listed", domain.id));
         for vcpu in domain.vcpus() {
             for irq in (0..32).filter_map(Irq::new) {
@@ -168,13 +187,16 @@ fn timers(hv: &Hypervisor) {
     let now = hv.machine.now();
     hv.print(format_args!("it is {} ns", now.0));
     for processor in &hv.processors {
-        let queued = processor.timers.lock().queued().to_vec();
-        hv.print(format_args!("{:?}: {} deadlines", processor.id, queued.len()));
-        for (deadline, timer) in queued.into_iter().rev() {
-            hv.print(format_args!("  {} {:?}: {} ns", timer.who, timer.kind, deadline.0));
+        let queued = processor.timers.lock().queued().len();
+        hv.print(format_args!("{:?}: {queued} deadlines", processor.id));
+        for index in (0..queued).rev() {
+            let timer = processor.timers.lock().queued().get(index).copied();
+            if let Some((deadline, timer)) = timer {
+                hv.print(format_args!("  {} {:?}: {} ns", timer.who, timer.kind, deadline.0));
+            }
         }
     }
-    for domain in hv.all_domains() {
+    for domain in in_order(hv) {
         for vcpu in domain.vcpus() {
             let deadline = vcpu.context.lock().as_ref().map(|context| hv.virtual_deadline(context));
             match deadline {

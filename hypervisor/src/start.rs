@@ -133,6 +133,7 @@ fn bring_up(boot: &BootInfo, board: &'static Board) -> Result<&'static Hyperviso
         scheduler: Lock::new(Scheduler::new(processors.len())),
         console,
         guest_id: Lock::new(own_id()),
+        heap: Lock::default(),
         control: Lock::default(),
         virq_handlers: Lock::default(),
         lent: Lock::default(),

@@ -3,6 +3,7 @@
 //! A processor that holds one of these may take only those below it:
 //!
 //! 0. `Hypervisor::control`: held for a whole control operation; `Domain::teardown`: held while a part of a domain's end is carried out
+//!    then `Hypervisor::heap`: held to allocate
 //! 1. `Hypervisor::domains`: the list of domains; held only to look up, add or remove one
 //! 2. `Domain::life`, `Domain::watchdogs`
 //! 3. `Domain::grants`: two domains' at once in ascending domid
@@ -24,6 +25,7 @@ use crate::console::Console;
 use crate::domain::Domain;
 use crate::lock::Lock;
 use crate::machine::Machine;
+use crate::room::NoRoom;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -109,6 +111,8 @@ pub struct Hypervisor {
     pub console: Console,
     /// The identification registers that guests see: what all processors have.
     pub guest_id: Lock<IdRegisters>,
+    /// Held by whoever allocates once Dom0 runs ([`Hypervisor::with_room`]).
+    pub heap: Lock<()>,
     /// Held while a control operation is carried out: two on one domain at once would undo each other.
     pub control: Lock<()>,
     /// Which domain the virtual interrupts go to that are not one processor's.
@@ -163,10 +167,22 @@ impl Hypervisor {
     }
 
     /// Returns the domains in ascending order of their number.
-    pub fn all_domains(&self) -> Vec<Arc<Domain>> {
-        let mut all: Vec<_> = self.domains.lock().values().cloned().collect();
+    pub fn all_domains(&self) -> Result<Vec<Arc<Domain>>, NoRoom> {
+        let mut all = Vec::new();
+        let _alone = self.heap.lock();
+        let domains = self.domains.lock();
+        all.try_reserve_exact(domains.len()).map_err(|_| NoRoom)?;
+        all.extend(domains.values().cloned());
+        drop(domains);
         all.sort_unstable_by_key(|domain| domain.id);
-        all
+        Ok(all)
+    }
+
+    /// Returns the domain whose number is `id`, or the next there is.
+    pub fn domain_from(&self, id: u16) -> Option<Arc<Domain>> {
+        let domains = self.domains.lock();
+        let later = domains.values().filter(|domain| domain.id.0 >= id);
+        later.min_by_key(|domain| domain.id).cloned()
     }
 
     /// Returns processor `cpu`.

@@ -24,6 +24,7 @@ use crate::{
     memory::FrameMemory,
 };
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use fifo::Fifo;
 use hypercall_abi::errno::Errno;
 use slots::{Binding, Slots};
@@ -61,6 +62,8 @@ pub enum EvtchnError {
     ArrayFull,
     /// The `vcpu_info` is registered already.
     Registered,
+    /// The hypervisor has no memory for more ports of this domain.
+    NoMemory,
 }
 
 impl From<EvtchnError> for Errno {
@@ -77,6 +80,7 @@ impl From<EvtchnError> for Errno {
             EvtchnError::NoPriorities => Self::ENOSYS,
             EvtchnError::NoControlBlock => Self::EOPNOTSUPP,
             EvtchnError::Registered => Self::EBUSY,
+            EvtchnError::NoMemory => Self::ENOMEM,
         }
     }
 }
@@ -120,7 +124,10 @@ pub enum Poll {
 /// Guest frames that were in use and are not any more, each with one reference to be dropped.
 #[derive(Debug)]
 #[must_use = "the frames stay referenced until each is released"]
-pub struct Pinned(pub Vec<Mfn>);
+pub struct Pinned(pub ArrayVec<Mfn, MOST_PINNED>);
+
+/// The frames of the event array, then a control block and a `vcpu_info` for each processor.
+const MOST_PINNED: usize = fifo::MAX_FRAMES + 2 * VcpuSet::CAPACITY as usize;
 
 /// What setting a pending bit did.
 struct Raised {
@@ -146,6 +153,8 @@ pub struct PortTable {
     shared_info: MachineAddr,
     slots: Slots,
     fifo: Option<Fifo>,
+    /// The memory of the FIFO ABI's state while the domain uses the other.
+    spare: Option<Fifo>,
     vcpus: Vec<VcpuEvents>,
     polling: VcpuSet,
     /// Whom a [`Notify`] had no room for.
@@ -158,10 +167,18 @@ impl PortTable {
     /// Creates the table of `dom`, whose ports may go up to `last_port`, with `vcpus` virtual
     /// processors (no more than [`VcpuSet::CAPACITY`]) and its `shared_info` page at the given place.
     ///
-    /// Every port is closed and nothing is allocated for them. Processor 0 uses the `vcpu_info` in the
-    /// shared page until it registers one.
-    pub fn new(dom: DomId, last_port: u32, vcpus: u32, shared_info: MachineAddr) -> Self {
+    /// Every port is closed. All that ports up to `room` and both ABIs need is allocated here; later
+    /// only [`PortTable::widen`] allocates. Processor 0 uses the `vcpu_info` in the shared page until it
+    /// registers one.
+    pub fn new(
+        dom: DomId,
+        last_port: u32,
+        room: u32,
+        vcpus: u32,
+        shared_info: MachineAddr,
+    ) -> Self {
         let vcpus = vcpus.min(VcpuSet::CAPACITY) as usize;
+        let spare = Some(Fifo::new(vcpus));
         let mut vcpus = alloc::vec![VcpuEvents::default(); vcpus];
         if let Some(first) = vcpus.first_mut() {
             first.info = Some(shared_info);
@@ -170,14 +187,35 @@ impl PortTable {
             dom,
             last_port,
             shared_info,
-            slots: Slots::default(),
+            slots: Slots::with_room(ports_up_to(last_port.min(room))),
             fifo: None,
+            spare,
             vcpus,
             polling: VcpuSet::default(),
             told: Told::default(),
             resetting: false,
             sealed: false,
         }
+    }
+
+    /// Returns how many bytes [`PortTable::new`] allocates at most.
+    pub const fn bytes(last_port: u32, room: u32, vcpus: u32) -> usize {
+        let last = if last_port < room { last_port } else { room };
+        let vcpus = vcpus as usize;
+        Slots::bytes(ports_up_to(last)) + Fifo::bytes(vcpus) + vcpus * size_of::<VcpuEvents>()
+    }
+
+    /// Says whether a new port may find no room, so that [`PortTable::widen`] has to come first.
+    ///
+    /// Never for a domain all of whose ports have had room from the start.
+    pub fn is_tight(&self) -> bool {
+        self.slots.is_tight(self.last_port.min(fifo::PORTS - 1))
+    }
+
+    /// Allocates for more ports.
+    pub fn widen(&mut self) -> Result<(), EvtchnError> {
+        let last = self.last_port.min(fifo::PORTS - 1);
+        self.slots.widen(last).map_err(|slots::NoRoom| EvtchnError::NoMemory)
     }
 
     /// Opens a port that `remote` may bind to.
@@ -477,8 +515,10 @@ impl PortTable {
         if self.fifo.is_none() {
             self.save_pending(memory);
         }
-        let vcpus = self.vcpus.len();
-        let fifo = self.fifo.get_or_insert_with(|| Fifo::new(vcpus));
+        let spare = &mut self.spare;
+        let fifo = self
+            .fifo
+            .get_or_insert_with(|| spare.take().expect("the state is either in use or spare"));
         fifo.set_control(vcpu, MachineAddr::new(frame.base().raw() + u64::from(offset)));
         Ok(())
     }
@@ -516,7 +556,12 @@ impl PortTable {
 
     /// Goes back to the 2-level ABI; returns the frames the other one used.
     pub fn reset_abi(&mut self) -> Pinned {
-        Pinned(self.fifo.take().into_iter().flat_map(Fifo::frames).collect())
+        let mut frames = ArrayVec::new();
+        if let Some(mut fifo) = self.fifo.take() {
+            fifo.take_frames(|frame| frames.push(frame));
+            self.spare = Some(fifo);
+        }
+        Pinned(frames)
     }
 
     /// Forgets all guest memory, for the end of the domain; returns the frames that were in use.
@@ -558,11 +603,14 @@ impl PortTable {
         if self.slots.open() == 0 {
             return None;
         }
-        (from..self.slots.len()).find(|port| {
-            self.slots
-                .get(Port(*port))
-                .is_some_and(|slot| slot.binding != Binding::Closed && (all || !slot.hypervisor))
-        })
+        let mut from = from;
+        loop {
+            let port = self.slots.next_taken(from)?;
+            if all || self.slots.get(port).is_some_and(|slot| !slot.hypervisor) {
+                return Some(port.number());
+            }
+            from = port.number().saturating_add(1);
+        }
     }
 
     /// Moves the `vcpu_info` of `vcpu` to `info`, which lies in one frame and is aligned to 8 bytes.
@@ -675,9 +723,10 @@ impl PortTable {
         let ports = if self.fifo.is_some() { fifo::PORTS } else { two_level::PORTS };
         let last = self.last_port.min(ports - 1);
         let fifo = &self.fifo;
-        self.slots
-            .vacant(last, |port| fifo.as_ref().is_some_and(|fifo| fifo.is_busy(memory, port)))
-            .ok_or(EvtchnError::NoFreePort)
+        let busy = |port| fifo.as_ref().is_some_and(|fifo| fifo.is_busy(memory, port));
+        let port = self.slots.vacant(last, busy).ok_or(EvtchnError::NoFreePort)?;
+        self.slots.reach(port).map_err(|slots::NoRoom| EvtchnError::NoMemory)?;
+        Ok(port)
     }
 
     fn set_pending(&mut self, memory: &impl FrameMemory, port: Port) -> Notify {
@@ -740,6 +789,12 @@ impl PortTable {
             *entry = port;
         }
     }
+}
+
+/// Returns how many ports there are up to `last`, those counted that neither ABI can name.
+const fn ports_up_to(last: u32) -> u32 {
+    let most = fifo::PORTS - 1;
+    if last < most { last + 1 } else { fifo::PORTS }
 }
 
 /// Says whether the guest has an upcall to take: an event interrupt that is level-triggered asks so

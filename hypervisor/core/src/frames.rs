@@ -4,15 +4,17 @@
 //! registered page. [`Frames`] frees it when the last lets go, so that a domain's memory outlives the
 //! domain for as long as somebody can reach it. It never touches the memory itself: an [`Allocation`]
 //! says whether its frames hold old data, and the caller scrubs them before a guest can see them.
+//!
+//! What a guest can make the hypervisor take for it, its grant table and its translation tables, is
+//! set aside when the limit is set: such frames stay free but nobody else gets them.
 
 mod buddy;
 mod owner;
 
 use crate::{
     addr::{Gfn, Mfn},
-    ids::DomId,
+    ids::{DomId, DomMap},
 };
-use alloc::collections::BTreeMap;
 use buddy::{Buddy, MAX_ORDER};
 use hypercall_abi::errno::Errno;
 use owner::{Frame, State, Table};
@@ -125,8 +127,10 @@ pub enum Owner {
 pub struct Frames {
     table: Table,
     buddy: Buddy,
-    accounts: BTreeMap<DomId, Account>,
+    accounts: DomMap<Account>,
     claimed: u64,
+    /// The sum of what all accounts have set aside.
+    set_aside: u64,
     managed: u64,
 }
 
@@ -138,8 +142,9 @@ impl Frames {
         Self {
             table: Table::new(banks),
             buddy: Buddy::new(),
-            accounts: BTreeMap::new(),
+            accounts: DomMap::default(),
             claimed: 0,
+            set_aside: 0,
             managed: 0,
         }
     }
@@ -184,21 +189,61 @@ impl Frames {
         self.claimed
     }
 
+    /// Returns how many free frames are set aside for the tables of domains.
+    pub const fn set_aside(&self) -> u64 {
+        self.set_aside
+    }
+
+    /// Returns how many free frames are set aside for nobody's tables.
+    pub const fn available(&self) -> u64 {
+        self.free().saturating_sub(self.set_aside)
+    }
+
     /// Returns the highest frame there is memory for.
     pub fn max_mfn(&self) -> Mfn {
         let ends = self.table.banks().iter().map(|bank| bank.base + bank.len);
         Mfn::new(ends.max().unwrap_or(0).saturating_sub(1))
     }
 
-    /// Opens an account for a new domain, which may own up to `limit` frames.
-    pub fn open(&mut self, dom: DomId, limit: u64) {
-        self.accounts.insert(dom, Account { limit, ..Account::default() });
+    /// Opens an account for a new domain, which may own up to `limit` frames, and sets `grants` frames
+    /// aside for its grant table.
+    ///
+    /// Refuses with [`FramesError::NoMemory`] if there are not as many, or no heap for the account.
+    pub fn open(&mut self, dom: DomId, limit: u64, grants: u64) -> Result<(), FramesError> {
+        if self.available().saturating_sub(self.claimed) < grants {
+            return Err(FramesError::NoMemory);
+        }
+        self.accounts.try_reserve(1).map_err(|_| FramesError::NoMemory)?;
+        self.accounts.insert(dom, Account { limit, grants, ..Account::default() });
+        self.set_aside += grants;
+        Ok(())
     }
 
     /// Closes the account of a domain of which no frame is left.
     pub fn close(&mut self, dom: DomId) {
         if let Some(account) = self.accounts.remove(&dom) {
             self.claimed -= account.claimed;
+            self.set_aside -= account.set_aside();
+        }
+    }
+
+    /// Sets `size` frames aside for the translation tables of `dom`, those in use included.
+    pub fn set_pool(&mut self, dom: DomId, size: u64) -> Result<(), FramesError> {
+        let account = self.accounts.get(&dom).ok_or(FramesError::NoDomain)?;
+        let more = size.saturating_sub(account.pool.max(account.tables));
+        if self.available().saturating_sub(self.claimed) < more {
+            return Err(FramesError::NoMemory);
+        }
+        self.change(dom, |account| account.pool = size);
+        Ok(())
+    }
+
+    /// Changes an account, and with it the sum of what is set aside.
+    fn change(&mut self, dom: DomId, change: impl FnOnce(&mut Account)) {
+        if let Some(account) = self.accounts.get_mut(&dom) {
+            let before = account.set_aside();
+            change(account);
+            self.set_aside = self.set_aside - before + account.set_aside();
         }
     }
 
@@ -220,6 +265,8 @@ impl Frames {
         let Some(account) = self.accounts.get_mut(&dom) else { return Put::Kept };
         account.dying = true;
         self.claimed -= core::mem::take(&mut account.claimed);
+        self.set_aside -= account.set_aside();
+        (account.grants, account.pool) = (0, 0);
         match account.parked.take() {
             Some(block) => self.release(block.first, block.count()),
             None if account.total == 0 && account.shared == 0 => Put::LastOf(dom),
@@ -229,7 +276,7 @@ impl Frames {
 
     /// Promises frames to `dom`, so that it will own `total` of them; 0 takes the promise back.
     pub fn claim_total(&mut self, dom: DomId, total: u64) -> Result<(), FramesError> {
-        let unclaimed = self.free().saturating_sub(self.claimed);
+        let unclaimed = self.available().saturating_sub(self.claimed);
         let account = self.accounts.get_mut(&dom).ok_or(FramesError::NoDomain)?;
         if total == 0 {
             self.claimed -= core::mem::take(&mut account.claimed);
@@ -285,18 +332,54 @@ impl Frames {
     }
 
     /// Takes a page of the hypervisor's that `dom` may map; it is no part of the domain's memory.
+    ///
+    /// It comes from what is set aside for the domain's grant table while that lasts.
     pub fn alloc_shared(&mut self, dom: DomId) -> Result<Allocation, FramesError> {
-        let account = self.accounts.get_mut(&dom).filter(|account| !account.dying);
-        account.ok_or(FramesError::NoDomain)?.shared += 1;
-        let taken = self.take(0, None);
-        let Ok(allocation) = taken else {
-            if let Some(account) = self.accounts.get_mut(&dom) {
-                account.shared -= 1;
-            }
-            return taken;
-        };
+        let allocation = self.take_for_grants(dom)?;
+        if let Some(account) = self.accounts.get_mut(&dom) {
+            account.shared += 1;
+        }
         self.fill(allocation.first, 1, Frame::taken(dom, State::Shared));
         Ok(allocation)
+    }
+
+    /// Takes a frame that only the hypervisor uses, for the grant table of `dom`; free it by
+    /// [`Frames::free_hypervisor`].
+    pub fn alloc_for_grants(&mut self, dom: DomId) -> Result<Allocation, FramesError> {
+        let allocation = self.take_for_grants(dom)?;
+        self.fill(allocation.first, 1, Frame::taken(DomId::XEN, State::Hypervisor));
+        Ok(allocation)
+    }
+
+    /// Takes a frame from what is set aside for the grant table of `dom`, else from what is for nobody.
+    fn take_for_grants(&mut self, dom: DomId) -> Result<Allocation, FramesError> {
+        let account = self.accounts.get(&dom).filter(|account| !account.dying);
+        let own = account.ok_or(FramesError::NoDomain)?.grants > 0;
+        if !own && self.available() == 0 {
+            return Err(FramesError::NoMemory);
+        }
+        let allocation = self.take(0, None)?;
+        self.change(dom, |account| account.grants = account.grants.saturating_sub(1));
+        Ok(allocation)
+    }
+
+    /// Takes a frame for a translation table of `dom`, from its pool while that lasts; free it by
+    /// [`Frames::free_table`].
+    pub fn alloc_table(&mut self, dom: DomId) -> Result<Allocation, FramesError> {
+        let account = self.accounts.get(&dom).ok_or(FramesError::NoDomain)?;
+        if account.tables >= account.pool && self.available() == 0 {
+            return Err(FramesError::NoMemory);
+        }
+        let allocation = self.take(0, None)?;
+        self.change(dom, |account| account.tables += 1);
+        self.fill(allocation.first, 1, Frame::taken(DomId::XEN, State::Hypervisor));
+        Ok(allocation)
+    }
+
+    /// Frees a frame of [`Frames::alloc_table`].
+    pub fn free_table(&mut self, dom: DomId, table: Mfn) {
+        self.free_hypervisor(table, 1);
+        self.change(dom, |account| account.tables = account.tables.saturating_sub(1));
     }
 
     /// Takes a block of 2^`order` frames for the hypervisor itself.
@@ -304,8 +387,11 @@ impl Frames {
         if order > MAX_ORDER {
             return Err(FramesError::BadOrder);
         }
+        if self.available() < 1 << order {
+            return Err(FramesError::NoMemory);
+        }
         let allocation = self.take(order, None)?;
-        self.fill(allocation.first, 1 << order, Frame::taken(DomId(0), State::Hypervisor));
+        self.fill(allocation.first, 1 << order, Frame::taken(DomId::XEN, State::Hypervisor));
         Ok(allocation)
     }
 
@@ -318,9 +404,13 @@ impl Frames {
     ///
     /// Give it back by [`Frames::scrubbed`].
     pub fn take_dirty(&mut self, order: u8) -> Option<Allocation> {
+        // It is away for a while: what is set aside must be there all the time.
+        if self.set_aside > 0 && self.available() < 1 << order {
+            return None;
+        }
         let block = self.buddy.take_dirty(&mut self.table, order)?;
         let first = Mfn::new(block.first);
-        self.fill(first, 1 << block.order, Frame::taken(DomId(0), State::Hypervisor));
+        self.fill(first, 1 << block.order, Frame::taken(DomId::XEN, State::Hypervisor));
         Some(Allocation { first, order: block.order, contents: Contents::Dirty, scrubbed: 0 })
     }
 
@@ -425,7 +515,7 @@ impl Frames {
             return Err(FramesError::OverLimit);
         }
         let for_others = self.claimed - account.claimed;
-        if self.free().saturating_sub(for_others) < count {
+        if self.available().saturating_sub(for_others) < count {
             return Err(FramesError::NoMemory);
         }
         Ok(())

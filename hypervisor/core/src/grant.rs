@@ -23,22 +23,19 @@ mod entry;
 mod maptrack;
 
 pub use copy::{CopyRequest, Side, check_bounds};
-pub use maptrack::{Mapping, Search};
+pub use maptrack::{HANDLES_PER_FRAME, Mapping, Search};
 
 use crate::{
     addr::{Gfn, MachineAddr, Mfn},
     ids::{DomId, GrantRef},
     memory::FrameMemory,
 };
-use active::ActiveTable;
+use active::{ActiveTable, FRAMES_PER_FRAME, Uses};
 use alloc::vec::Vec;
 use maptrack::Maptrack;
 
 /// Entries in a frame of the shared table.
 pub const ENTRIES_PER_FRAME: u32 = 512;
-/// Handles that one of Xen's maptrack frames holds; limits are given in such frames.
-pub const HANDLES_PER_FRAME: u32 = 256;
-
 const ENTRY_SIZE: u64 = 8;
 
 /// Why a grant operation was refused: a status in the operation, not an error of the hypercall.
@@ -115,9 +112,20 @@ pub struct Limits {
     pub maptrack_frames: u32,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { frames: 64, maptrack_frames: 1024 }
+impl Limits {
+    /// What Dom0 and a domain with back ends need.
+    pub const DRIVER_DOMAIN: Self = Self { frames: 64, maptrack_frames: 1024 };
+    /// What a guest gets for which nothing was said: 4096 handles, since it maps little.
+    pub const GUEST: Self = Self { frames: 64, maptrack_frames: 16 };
+
+    /// Returns how many frames the table takes at most.
+    pub const fn frames_at_most(self) -> u64 {
+        self.frames as u64 * (1 + FRAMES_PER_FRAME as u64) + self.maptrack_frames as u64
+    }
+
+    /// Returns how many bytes of heap the table takes: the lists of its frames.
+    pub const fn bytes(self) -> usize {
+        crate::addr::to_index(self.frames_at_most()) * size_of::<Mfn>()
     }
 }
 
@@ -131,13 +139,14 @@ pub struct GrantTable {
 }
 
 impl GrantTable {
-    /// Creates a table without frames.
+    /// Creates a table without frames; nothing is allocated later.
     pub fn new(limits: Limits) -> Self {
+        let frames = limits.frames as usize;
         Self {
             max_frames: limits.frames,
-            frames: Vec::new(),
-            active: ActiveTable::default(),
-            maptrack: Maptrack::new(limits.maptrack_frames.saturating_mul(HANDLES_PER_FRAME)),
+            frames: Vec::with_capacity(frames),
+            active: ActiveTable::with_room(frames),
+            maptrack: Maptrack::with_room(limits.maptrack_frames as usize),
         }
     }
 
@@ -159,19 +168,25 @@ impl GrantTable {
         Ok(count.saturating_sub(self.frame_count()))
     }
 
-    /// Adds a zeroed frame to the shared table; gives it back if the table is at its limit.
-    pub fn add_frame(&mut self, frame: Mfn) -> Result<(), Mfn> {
-        if self.frame_count() >= self.max_frames {
-            return Err(frame);
-        }
+    /// Adds a zeroed frame to the shared table, and the zeroed frames that keep its uses.
+    ///
+    /// [`Self::missing`] must have said that there may be one more.
+    pub fn add_frame(&mut self, frame: Mfn, uses: [Mfn; FRAMES_PER_FRAME]) {
         self.frames.push(frame);
-        Ok(())
+        self.active.add(uses);
     }
 
     /// Takes the frames of the shared table out, for the end of the domain.
     #[must_use = "the frames stay allocated until they are freed"]
     pub fn take_frames(&mut self) -> Vec<Mfn> {
         core::mem::take(&mut self.frames)
+    }
+
+    /// Takes a frame out that kept handles or uses, for the end of the domain, when there is no mapping
+    /// left. Those of uses stay for as long as others use what this domain grants.
+    #[must_use = "the frame stays allocated until it is freed"]
+    pub fn take_table(&mut self) -> Option<Mfn> {
+        self.maptrack.take_frame().or_else(|| self.active.take_frame())
     }
 
     /// Says how many uses others make of this domain's frames.
@@ -193,33 +208,33 @@ impl GrantTable {
         resolve: impl FnOnce(Gfn) -> Result<Mfn, GrantError>,
     ) -> Result<Mfn, GrantError> {
         let at = self.entry(grant)?;
-        let active = self.active.get_mut(grant);
-        if active.is_used() && active.by != by {
+        let active = self.active.place(grant).ok_or(GrantError::BadGrantRef)?;
+        let mut uses = active.uses(memory);
+        let is_used = uses.any();
+        let before = active.what(memory);
+        if is_used && before.1 != by {
             return Err(GrantError::General);
         }
-        let readers = active.readers.checked_add(1).ok_or(GrantError::General)?;
-        let writers = active.writers.checked_add(1).ok_or(GrantError::General)?;
-        if !active.is_used() || (access == Access::Write && active.writers == 0) {
-            let granted_to = (!active.is_used()).then_some(by);
+        let writers = uses.writers;
+        let count = match access {
+            Access::Read => &mut uses.readers,
+            Access::Write => &mut uses.writers,
+        };
+        *count = count.checked_add(1).ok_or(GrantError::General)?;
+        if !is_used || (access == Access::Write && writers == 0) {
+            let granted_to = (!is_used).then_some(by);
             entry::claim(memory, at, granted_to, access)?;
         }
-        if !active.is_used() {
-            match resolve(entry::frame(memory, at)) {
-                Ok(mfn) => {
-                    active.mfn = mfn;
-                    active.by = by;
-                }
-                Err(error) => {
-                    entry::clear(memory, at, entry::Clear::ReadingAndWriting);
-                    return Err(error);
-                }
-            }
-        }
-        match access {
-            Access::Read => active.readers = readers,
-            Access::Write => active.writers = writers,
-        }
-        let mfn = active.mfn;
+        let mfn = if is_used {
+            before.0
+        } else {
+            let mfn = resolve(entry::frame(memory, at)).inspect_err(|_| {
+                entry::clear(memory, at, entry::Clear::ReadingAndWriting);
+            })?;
+            active.set_what(memory, mfn, by);
+            mfn
+        };
+        active.set_uses(memory, uses);
         self.active.used();
         Ok(mfn)
     }
@@ -231,16 +246,18 @@ impl GrantTable {
         grant: GrantRef,
         access: Access,
     ) -> Released {
+        let place = self.active.place(grant).expect("a use keeps its entry");
         let at = self.entry(grant);
-        let active = self.active.get_mut(grant);
+        let Uses { mut readers, mut writers } = place.uses(memory);
         let count = match access {
-            Access::Read => &mut active.readers,
-            Access::Write => &mut active.writers,
+            Access::Read => &mut readers,
+            Access::Write => &mut writers,
         };
         *count = count.checked_sub(1).expect("each use ends once");
-        let (used, written, mfn) = (active.is_used(), active.writers != 0, active.mfn);
+        let uses = Uses { readers, writers };
+        place.set_uses(memory, uses);
         if let Ok(at) = at {
-            match (used, written) {
+            match (uses.any(), writers != 0) {
                 (false, _) => entry::clear(memory, at, entry::Clear::ReadingAndWriting),
                 (true, false) if access == Access::Write => {
                     entry::clear(memory, at, entry::Clear::Writing);
@@ -249,52 +266,77 @@ impl GrantTable {
             }
         }
         self.active.unused();
-        if used { Released::InUse } else { Released::Last(mfn) }
+        if uses.any() { Released::InUse } else { Released::Last(place.what(memory).0) }
+    }
+
+    /// Says whether another mapping needs a frame for its handle, which [`Self::add_handles`] takes.
+    #[inline(always)]
+    pub const fn needs_handles(&self) -> bool {
+        self.maptrack.is_full() && self.maptrack.may_grow()
+    }
+
+    /// Adds a frame of handles, which [`Self::needs_handles`] has asked for.
+    pub fn add_handles(&mut self, memory: &impl FrameMemory, frame: Mfn) {
+        self.maptrack.grow(memory, frame);
     }
 
     /// Records a mapping of another's frame; `map` is to make it. Returns its handle, and what `map`
     /// gave.
     pub fn insert<T>(
         &mut self,
+        memory: &impl FrameMemory,
         mapping: Mapping,
         map: impl FnOnce() -> Result<T, GrantError>,
     ) -> Result<(u32, T), GrantError> {
         let handle = self.maptrack.vacant().ok_or(GrantError::NoSpace)?;
+        let packed = mapping.pack().ok_or(GrantError::General)?;
         let made = map()?;
-        self.maptrack.fill(handle, mapping);
+        self.maptrack.fill(memory, handle, packed);
         Ok((handle, made))
     }
 
-    /// Says whether another mapping would take memory of the hypervisor's.
-    pub const fn must_grow(&self) -> bool {
-        self.maptrack.is_full()
-    }
-
     /// Returns the mapping behind `handle`.
-    pub fn mapping(&self, handle: u32) -> Result<Mapping, GrantError> {
-        self.maptrack.get(handle).ok_or(GrantError::BadHandle)
+    pub fn mapping(&self, memory: &impl FrameMemory, handle: u32) -> Result<Mapping, GrantError> {
+        self.maptrack.get(memory, handle).ok_or(GrantError::BadHandle)
     }
 
     /// Forgets the mapping behind `handle`, which must be the one at `gfn`; `unmap` is to undo it. On
     /// an error it stays.
     pub fn remove<T>(
         &mut self,
+        memory: &impl FrameMemory,
         handle: u32,
         gfn: Gfn,
         unmap: impl FnOnce(Mapping) -> Result<T, GrantError>,
     ) -> Result<(Mapping, T), GrantError> {
-        let mapping = self.mapping(handle)?;
+        let mapping = self.mapping(memory, handle)?;
         if mapping.gfn != gfn {
             return Err(GrantError::General);
         }
         let undone = unmap(mapping)?;
-        self.maptrack.clear(handle);
+        self.maptrack.clear(memory, handle);
         Ok((mapping, undone))
     }
 
+    /// Takes out a mapping at `gfn` in whose place the one with the handle `by` was put.
+    ///
+    /// One that is not among the first `budget` handles is not found: it keeps its handle.
+    pub fn take_replaced(
+        &mut self,
+        memory: &impl FrameMemory,
+        gfn: Gfn,
+        by: u32,
+        budget: u32,
+    ) -> Option<Mapping> {
+        let handle = self.maptrack.at_gfn(memory, gfn, by, budget)?;
+        let mapping = self.maptrack.get(memory, handle);
+        self.maptrack.clear(memory, handle);
+        mapping
+    }
+
     /// Takes any mapping out, for the end of the domain; nothing when there is none left.
-    pub fn take_mapping(&mut self) -> Option<Mapping> {
-        self.maptrack.take_any()
+    pub fn take_mapping(&mut self, memory: &impl FrameMemory) -> Option<Mapping> {
+        self.maptrack.take_any(memory)
     }
 
     /// Says how many mappings of others' frames there are.
@@ -303,8 +345,14 @@ impl GrantTable {
     }
 
     /// Looks for a mapping of `mfn` among `budget` handles from `handle` on.
-    pub fn find_mapping(&self, mfn: Mfn, handle: u32, budget: u32) -> Search {
-        self.maptrack.find(mfn, handle, budget)
+    pub fn find_mapping(
+        &self,
+        memory: &impl FrameMemory,
+        mfn: Mfn,
+        handle: u32,
+        budget: u32,
+    ) -> Search {
+        self.maptrack.find(memory, mfn, handle, budget)
     }
 
     /// Exchanges two entries of the shared table that nobody uses.
@@ -318,7 +366,7 @@ impl GrantTable {
         if left == right {
             return Ok(());
         }
-        if self.active.is_used(left) || self.active.is_used(right) {
+        if self.active.is_used(memory, left) || self.active.is_used(memory, right) {
             return Err(GrantError::TryAgain);
         }
         let values = (memory.load_u64(at.0), memory.load_u64(at.1));
@@ -349,6 +397,7 @@ mod tests {
     const HOLDER: DomId = DomId(0);
     const REF: GrantRef = GrantRef(9);
     const TABLE: Mfn = Mfn::new(0x4_0000);
+    const USES: [Mfn; 2] = [Mfn::new(0x4_0010), Mfn::new(0x4_0011)];
     const GRANTED: Mfn = Mfn::new(0x4_1234);
     const READ_ONLY: u16 = 1 | 4;
     const WRITABLE: u16 = 1;
@@ -358,8 +407,8 @@ mod tests {
     }
 
     fn grant(memory: &FakeMemory, flags: u16, dom: u16) -> GrantTable {
-        let mut table = GrantTable::new(Limits::default());
-        table.add_frame(TABLE).unwrap();
+        let mut table = GrantTable::new(Limits::GUEST);
+        table.add_frame(TABLE, USES);
         memory.store_u32(at(REF), u32::from(flags) | u32::from(dom) << 16);
         memory.store_u32(MachineAddr::new(at(REF).raw() + 4), 0x77);
         table
@@ -442,7 +491,11 @@ mod tests {
 
     #[test]
     fn a_mapping_that_fails_takes_no_handle_and_one_that_stays_keeps_it() {
+        let memory = FakeMemory::default();
         let mut table = GrantTable::new(Limits { frames: 1, maptrack_frames: 1 });
+        assert!(table.needs_handles());
+        table.add_handles(&memory, Mfn::new(0x4_0020));
+        assert!(!table.needs_handles());
         let mapping = Mapping {
             dom: DomId(1),
             grant: REF,
@@ -450,17 +503,18 @@ mod tests {
             gfn: Gfn::new(5),
             mfn: GRANTED,
         };
-        let failed: Result<(u32, ()), _> = table.insert(mapping, || Err(GrantError::General));
+        let failed: Result<(u32, ()), _> =
+            table.insert(&memory, mapping, || Err(GrantError::General));
         assert_eq!(failed, Err(GrantError::General));
         assert_eq!(table.mappings(), 0);
-        let (handle, ()) = table.insert(mapping, || Ok(())).unwrap();
-        let elsewhere = table.remove(handle, Gfn::new(6), |_| Ok(()));
+        let (handle, ()) = table.insert(&memory, mapping, || Ok(())).unwrap();
+        let elsewhere = table.remove(&memory, handle, Gfn::new(6), |_| Ok(()));
         assert_eq!(elsewhere, Err(GrantError::General));
         let stuck: Result<(Mapping, ()), _> =
-            table.remove(handle, Gfn::new(5), |_| Err(GrantError::General));
+            table.remove(&memory, handle, Gfn::new(5), |_| Err(GrantError::General));
         assert_eq!(stuck, Err(GrantError::General));
-        assert_eq!(table.remove(handle, Gfn::new(5), |_| Ok(())), Ok((mapping, ())));
-        assert_eq!(table.mapping(handle), Err(GrantError::BadHandle));
+        assert_eq!(table.remove(&memory, handle, Gfn::new(5), |_| Ok(())), Ok((mapping, ())));
+        assert_eq!(table.mapping(&memory, handle), Err(GrantError::BadHandle));
     }
 
     #[test]
@@ -468,11 +522,12 @@ mod tests {
         let mut table = GrantTable::new(Limits { frames: 2, maptrack_frames: 1 });
         assert_eq!(table.missing(2), Ok(2));
         assert_eq!(table.missing(3), Err(GrantError::General));
-        table.add_frame(Mfn::new(1)).unwrap();
+        table.add_frame(Mfn::new(1), USES);
         assert_eq!(table.missing(2), Ok(1));
-        table.add_frame(Mfn::new(2)).unwrap();
-        assert_eq!(table.add_frame(Mfn::new(3)), Err(Mfn::new(3)));
+        table.add_frame(Mfn::new(2), USES);
+        assert_eq!(table.missing(2), Ok(0));
         assert_eq!(table.take_frames().len(), 2);
+        assert_eq!(core::iter::from_fn(|| table.take_table()).count(), 4);
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod walk;
 
 use crate::{
     addr::{Gfn, Mfn},
-    frames::{Contents, Frames},
+    frames::Contents,
     memory::FrameMemory,
 };
 use descriptor::{Entry, LEAF_LEVEL, TABLE_ORDER, order_of};
@@ -42,23 +42,12 @@ impl From<P2mError> for Errno {
     }
 }
 
-/// Where frames for tables come from.
+/// Where the frames of a domain's tables below the root come from.
 pub trait TableFrames {
-    /// Takes 2^`order` frames, aligned to their size; dirty ones will be overwritten.
-    fn alloc(&mut self, order: u8) -> Option<(Mfn, Contents)>;
-    /// Gives 2^`order` frames back.
-    fn free(&mut self, first: Mfn, order: u8);
-}
-
-impl TableFrames for Frames {
-    fn alloc(&mut self, order: u8) -> Option<(Mfn, Contents)> {
-        let block = self.alloc_hypervisor(order).ok()?;
-        Some((block.first, block.contents))
-    }
-
-    fn free(&mut self, first: Mfn, order: u8) {
-        self.free_hypervisor(first, 1 << order);
-    }
+    /// Takes a frame; a dirty one will be overwritten.
+    fn alloc(&mut self) -> Option<(Mfn, Contents)>;
+    /// Gives a frame back.
+    fn free(&mut self, table: Mfn);
 }
 
 /// The shape of a table: how large guest addresses are, and where the walk starts.
@@ -144,20 +133,21 @@ pub struct P2m {
 }
 
 impl P2m {
-    /// Makes an empty table.
+    /// Makes an empty table whose root is the 2^[`P2mConfig::root_order`] frames from `root` on,
+    /// aligned to their size.
     pub fn new(
         memory: &impl FrameMemory,
-        frames: &mut impl TableFrames,
+        root: Mfn,
+        contents: Contents,
         config: P2mConfig,
-    ) -> Result<Self, P2mError> {
-        let (root, contents) = frames.alloc(config.root_order()).ok_or(P2mError::NoMemory)?;
+    ) -> Self {
         if contents == Contents::Dirty {
             for index in 0..1 << config.root_order() {
                 memory.zero(Mfn::new(root.number() + index));
             }
         }
         let gfn_end = config.gfn_end();
-        Ok(Self {
+        Self {
             root,
             config,
             root_entry_order: order_of(config.start_level),
@@ -165,15 +155,18 @@ impl P2m {
             tables: 0,
             table_limit: u32::MAX,
             max_mapped: None,
-        })
+        }
     }
 
-    /// Frees the root of a table that [`P2m::teardown`] has emptied; nothing can be mapped any more.
-    pub fn close(&mut self, frames: &mut impl TableFrames) {
-        if self.gfn_end > 0 {
-            frames.free(self.root, self.config.root_order());
-            self.gfn_end = 0;
+    /// Ends a table that [`P2m::teardown`] has emptied: nothing can be mapped any more. Returns the
+    /// root, the first time: its first frame and how many there are.
+    #[must_use = "the root stays allocated until it is freed"]
+    pub const fn close(&mut self) -> Option<(Mfn, u64)> {
+        if self.gfn_end == 0 {
+            return None;
         }
+        self.gfn_end = 0;
+        Some((self.root, 1 << self.config.root_order()))
     }
 
     /// Returns the first frame of the root, for VTTBR.

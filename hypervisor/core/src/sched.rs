@@ -66,6 +66,16 @@ pub enum Kick {
     Cpu(CpuId),
 }
 
+impl Kick {
+    /// Returns the processor that has to look, as a set.
+    pub const fn cpus(self) -> CpuSet {
+        match self {
+            Self::Nobody => CpuSet::NONE,
+            Self::Cpu(cpu) => CpuSet::only(cpu),
+        }
+    }
+}
+
 /// What a processor does next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use = "the decision stands already: the processor must follow it"]
@@ -216,11 +226,19 @@ impl Scheduler {
         self.online
     }
 
-    /// Makes room for `count` more virtual processors; says whether there was memory for it.
+    /// Returns how many virtual processors there are.
+    pub fn count(&self) -> usize {
+        self.entities.iter().flatten().count()
+    }
+
+    /// Makes room for `count` more virtual processors of one domain; says whether there was memory for
+    /// it.
     pub fn make_room(&mut self, count: usize) -> bool {
-        let free = self.entities.iter().filter(|slot| slot.is_none()).count();
-        let places = (self.entities.len() - free).saturating_add(count);
+        let free = self.entities.len() - self.count();
+        let places = self.count().saturating_add(count);
+        let groups_free = self.groups.iter().any(Option::is_none);
         self.entities.try_reserve(count.saturating_sub(free)).is_ok()
+            && (groups_free || self.groups.try_reserve(1).is_ok())
             && self.cpus.iter_mut().all(|cpu| {
                 // They may all come to one queue, where nobody could say that there is no memory.
                 cpu.queue.try_reserve(places.saturating_sub(cpu.queue.len())).is_ok()
@@ -469,8 +487,10 @@ impl Scheduler {
 
     /// Sets the share of a domain that has virtual processors. A weight of 0 counts as 1.
     pub fn set_share(&mut self, dom: DomId, share: Share, now: Nanos) {
-        for id in self.ids_of(dom) {
-            self.charge(id, now);
+        for index in 0..self.entities.len() {
+            if let Some((id, _)) = self.at(index).filter(|(_, of)| *of == dom) {
+                self.charge(id, now);
+            }
         }
         if let Some(group) = self.place_of(dom).and_then(|place| self.group_mut(place)) {
             group.share = Share { weight: share.weight.max(1), ..share };
@@ -504,15 +524,6 @@ impl Scheduler {
     fn entity_mut(&mut self, id: SchedId) -> Option<&mut Entity> {
         let entity = self.entities.get_mut(id.index())?.as_mut()?;
         (entity.generation == id.generation).then_some(entity)
-    }
-
-    fn ids_of(&self, dom: DomId) -> Vec<SchedId> {
-        (0..)
-            .zip(&self.entities)
-            .filter_map(|(index, slot)| Some((index, slot.as_ref()?)))
-            .filter(|(_, entity)| entity.who.dom == dom)
-            .map(|(index, entity)| SchedId { index, generation: entity.generation })
-            .collect()
     }
 
     fn min_vruntime(&self, cpu: CpuId) -> u64 {

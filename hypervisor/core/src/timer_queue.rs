@@ -33,6 +33,17 @@ pub struct TimerQueue {
 }
 
 impl TimerQueue {
+    /// Deadlines that a virtual processor has at most: its two timers, its poll and both watchdogs of
+    /// its domain.
+    pub const PER_VCPU: usize = 5;
+
+    /// Makes room for the deadlines of `vcpus` virtual processors, those in the queue included; says
+    /// whether there was memory for it. Setting them allocates nothing then.
+    pub fn make_room(&mut self, vcpus: usize) -> bool {
+        let wanted = vcpus.saturating_mul(Self::PER_VCPU);
+        self.entries.try_reserve(wanted.saturating_sub(self.entries.len())).is_ok()
+    }
+
     /// Queues `timer`, instead of where it was before; [`Nanos::NEVER`] only takes it out.
     pub fn set(&mut self, timer: Timer, deadline: Nanos) {
         self.cancel(timer);
@@ -89,6 +100,22 @@ mod tests {
         assert_eq!(queue.expired(Nanos(25)), Some(first));
         assert_eq!(queue.expired(Nanos(25)), Some(second));
         assert_eq!(queue.next(), Nanos::NEVER);
+    }
+
+    #[test]
+    fn room_that_was_made_is_enough_for_every_deadline() {
+        let mut queue = TimerQueue::default();
+        assert!(queue.make_room(3));
+        let place = queue.entries.as_ptr();
+        let watchdogs = [0, 1].map(TimerKind::Watchdog);
+        let kinds = [TimerKind::Virtual, TimerKind::Physical, TimerKind::Poll];
+        let all = || kinds.into_iter().chain(watchdogs);
+        assert_eq!(all().count(), TimerQueue::PER_VCPU);
+        for vcpu in 0..3 {
+            all().for_each(|kind| queue.set(timer(vcpu, kind), Nanos(10)));
+        }
+        assert_eq!(queue.queued().len(), 15);
+        assert_eq!(queue.entries.as_ptr(), place);
     }
 
     #[test]

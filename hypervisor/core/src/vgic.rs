@@ -111,6 +111,13 @@ pub struct Vgic {
 }
 
 impl Vgic {
+    /// Returns how many bytes [`Vgic::new`] allocates at most.
+    pub const fn bytes(vcpus: u32, spis: u32) -> usize {
+        let banks = spis.div_ceil(BANK) as usize;
+        let vcpus = vcpus as usize;
+        (vcpus + banks) * size_of::<Bank>() + vcpus * size_of::<Interface>()
+    }
+
     /// Creates a controller as reset leaves it.
     pub fn new(config: VgicConfig) -> Self {
         let vcpus = config.vcpus.clamp(1, config.layout.max_vcpus());

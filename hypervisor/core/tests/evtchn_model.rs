@@ -165,7 +165,7 @@ impl World {
         let memory = FakeMemory::default();
         let mut tables = Vec::new();
         for dom in 0..DOMAINS {
-            let mut table = PortTable::new(DomId(dom), LAST_PORT, VCPUS, shared(dom));
+            let mut table = PortTable::new(DomId(dom), LAST_PORT, LAST_PORT, VCPUS, shared(dom));
             for vcpu in 0..VCPUS {
                 let told = table.register_vcpu_info(&memory, VcpuId(vcpu), info(dom, vcpu));
                 assert_eq!(told.unwrap().upcall(), Some(VcpuId(vcpu)));
@@ -542,7 +542,7 @@ proptest! {
 fn a_guest_that_consumes_at_the_same_time_loses_nothing() {
     const EVENTS: u32 = 5_000;
     let memory = FakeMemory::default();
-    let mut table = PortTable::new(DomId(0), 1023, 1, shared(0));
+    let mut table = PortTable::new(DomId(0), 1023, 63, 1, shared(0));
     let ports: Vec<u32> = (0..40).map(|_| table.bind_ipi(&memory, 0).unwrap().number()).collect();
     table.init_control(&memory, 0, control(0, 0).frame(), 0).unwrap();
     assert!(table.expand_array(&memory, words(0).frame()).unwrap().is_none());

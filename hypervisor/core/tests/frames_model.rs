@@ -1,4 +1,5 @@
 //! `Frames` against a model that keeps one record a frame.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use hv_core::{
     addr::Mfn,
@@ -30,6 +31,31 @@ enum Step {
     FreeHypervisor,
     Scrub { order: u8 },
     Claim { dom: u16, total: u64 },
+    Pool { dom: u16, size: u64 },
+    Table { dom: u16 },
+    FreeTable { dom: u16 },
+    Grant { dom: u16 },
+}
+
+/// Frames set aside for each domain's grant table at first.
+const GRANTS: u64 = 20;
+
+/// Frames that are set aside for a domain, and those that came from there.
+#[derive(Clone, Debug, Default)]
+struct Aside {
+    pool: u64,
+    tables: Vec<Mfn>,
+    grants: Vec<Mfn>,
+}
+
+impl Aside {
+    fn left(&self) -> u64 {
+        self.pool.saturating_sub(self.tables.len() as u64) + self.left_for_grants()
+    }
+
+    fn left_for_grants(&self) -> u64 {
+        GRANTS.saturating_sub(self.grants.len() as u64)
+    }
 }
 
 fn frame() -> impl Strategy<Value = u64> {
@@ -54,6 +80,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::FreeHypervisor),
         1 => (0..19_u8).prop_map(|order| Step::Scrub { order }),
         1 => (0..DOMS, 0..0x600_u64).prop_map(|(dom, total)| Step::Claim { dom, total }),
+        1 => (0..DOMS, 0..0x400_u64).prop_map(|(dom, size)| Step::Pool { dom, size }),
+        2 => (0..DOMS).prop_map(|dom| Step::Table { dom }),
+        1 => (0..DOMS).prop_map(|dom| Step::FreeTable { dom }),
+        2 => (0..DOMS).prop_map(|dom| Step::Grant { dom }),
     ]
 }
 
@@ -69,7 +99,7 @@ fn new_frames() -> Frames {
     let mut frames = Frames::new(BANKS.map(|(base, len)| (Mfn::new(base), len)));
     frames.add(Mfn::new(0), u64::MAX);
     for dom in 0..DOMS {
-        frames.open(DomId(dom), LIMIT);
+        frames.open(DomId(dom), LIMIT, GRANTS).unwrap();
     }
     frames
 }
@@ -80,6 +110,7 @@ proptest! {
         let mut frames = new_frames();
         let mut used: BTreeMap<u64, Used> = BTreeMap::new();
         let mut own: Vec<(u64, u8)> = Vec::new();
+        let mut aside = [const { Aside { pool: 0, tables: Vec::new(), grants: Vec::new() } }; DOMS as usize];
         let owned = |used: &BTreeMap<u64, Used>, dom| used.values().filter(|frame| frame.dom == dom).count() as u64;
         for step in steps {
             match step {
@@ -102,7 +133,8 @@ proptest! {
                 }
                 Step::Exactly { dom, frame, count } => {
                     let free = |frame: &u64| managed(*frame) && !used.contains_key(frame)
-                        && !own.iter().any(|(first, order)| frame.checked_sub(*first).is_some_and(|past| past < 1 << order));
+                        && !own.iter().any(|(first, order)| frame.checked_sub(*first).is_some_and(|past| past < 1 << order))
+                        && !aside.iter().flat_map(|aside| aside.tables.iter().chain(&aside.grants)).any(|taken| taken.number() == *frame);
                     let all_free = frame.checked_add(count).is_some_and(|end| (frame..end).all(|frame| free(&frame)));
                     match frames.alloc_exactly(DomId(dom), Mfn::new(frame), count) {
                         Ok(()) => {
@@ -113,7 +145,7 @@ proptest! {
                         Err(FramesError::OverLimit) => prop_assert!(owned(&used, dom) + count > LIMIT),
                         Err(error) => {
                             prop_assert_eq!(error, FramesError::NoMemory);
-                            prop_assert!(!all_free || frames.claimed() > 0);
+                            prop_assert!(!all_free || frames.claimed() > 0 || frames.set_aside() > 0);
                         }
                     }
                 }
@@ -171,7 +203,38 @@ proptest! {
                         frames.scrubbed(block);
                         prop_assert_eq!(frames.dirty(), dirty - count);
                     } else {
-                        prop_assert_eq!(dirty, 0);
+                        prop_assert!(dirty == 0 || frames.available() < 1 << order);
+                    }
+                }
+                Step::Pool { dom, size } => {
+                    let aside = &mut aside[usize::from(dom)];
+                    let more = size.saturating_sub(aside.pool.max(aside.tables.len() as u64));
+                    let room = frames.available().saturating_sub(frames.claimed());
+                    let set = frames.set_pool(DomId(dom), size);
+                    prop_assert_eq!(set.is_ok(), more <= room);
+                    if set.is_ok() {
+                        aside.pool = size;
+                    }
+                }
+                Step::Table { dom } => {
+                    let aside = &mut aside[usize::from(dom)];
+                    let sure = (aside.tables.len() as u64) < aside.pool;
+                    match frames.alloc_table(DomId(dom)) {
+                        Ok(block) => aside.tables.push(block.first),
+                        Err(_) => prop_assert!(!sure && frames.available() == 0),
+                    }
+                }
+                Step::FreeTable { dom } => {
+                    if let Some(table) = aside[usize::from(dom)].tables.pop() {
+                        frames.free_table(DomId(dom), table);
+                    }
+                }
+                Step::Grant { dom } => {
+                    let aside = &mut aside[usize::from(dom)];
+                    let sure = aside.left_for_grants() > 0;
+                    match frames.alloc_for_grants(DomId(dom)) {
+                        Ok(block) => aside.grants.push(block.first),
+                        Err(_) => prop_assert!(!sure && frames.available() == 0),
                     }
                 }
                 Step::Claim { dom, total } => {
@@ -184,7 +247,10 @@ proptest! {
                     }
                 }
             }
-            let own_frames: u64 = own.iter().map(|(_, order)| 1 << order).sum();
+            let tables: usize = aside.iter().map(|aside| aside.tables.len() + aside.grants.len()).sum();
+            let own_frames = own.iter().map(|(_, order)| 1 << order).sum::<u64>() + tables as u64;
+            prop_assert_eq!(frames.set_aside(), aside.iter().map(Aside::left).sum::<u64>());
+            prop_assert!(frames.set_aside() <= frames.free(), "what is set aside is there");
             prop_assert_eq!(frames.free(), total() - used.len() as u64 - own_frames);
             for dom in 0..DOMS {
                 prop_assert_eq!(frames.account(DomId(dom)).unwrap().total, owned(&used, dom));
@@ -202,6 +268,16 @@ proptest! {
         }
         for (first, order) in own {
             frames.free_hypervisor(Mfn::new(first), 1 << order);
+        }
+        for (dom, aside) in (0..DOMS).map(DomId).zip(&aside) {
+            aside.tables.iter().for_each(|table| frames.free_table(dom, *table));
+            aside.grants.iter().for_each(|frame| frames.free_hypervisor(*frame, 1));
+            let _kept_or_nothing_left = frames.condemn(dom);
+            frames.close(dom);
+        }
+        prop_assert_eq!((frames.set_aside(), frames.claimed()), (0, 0));
+        for dom in 0..DOMS {
+            frames.open(DomId(dom), LIMIT, 0).unwrap();
         }
         while let Some(mut block) = frames.take_dirty(18) {
             block.scrubbed = block.count();

@@ -133,9 +133,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let mut table = GrantTable::new(Limits::default());
+        let mut table = GrantTable::new(Limits::GUEST);
         for frame in FRAMES {
-            table.add_frame(frame).unwrap();
+            let uses = [1, 2].map(|past| Mfn::new(frame.number() + past));
+            table.add_frame(frame, uses);
         }
         Self { memory: FakeMemory::default(), table, model: Model::default() }
     }
@@ -270,6 +271,7 @@ proptest! {
 
     #[test]
     fn every_handle_is_one_mapping(steps in prop::collection::vec(handle(), 1..400)) {
+        let memory = FakeMemory::default();
         let mut table = GrantTable::new(Limits { frames: 1, maptrack_frames: 1 });
         let mut model: BTreeMap<u32, Mapping> = BTreeMap::new();
         for step in &steps {
@@ -283,7 +285,10 @@ proptest! {
                         mfn: Mfn::new(mfn),
                     };
                     let made = || if works { Ok(()) } else { Err(GrantError::General) };
-                    match table.insert(mapping, made) {
+                    if table.needs_handles() {
+                        table.add_handles(&memory, Mfn::new(0x9_0000));
+                    }
+                    match table.insert(&memory, mapping, made) {
                         Ok((handle, ())) => {
                             prop_assert!(works && model.insert(handle, mapping).is_none());
                         }
@@ -293,7 +298,7 @@ proptest! {
                 }
                 Handle::Remove { handle, gfn, works } => {
                     let undo = |_| if works { Ok(()) } else { Err(GrantError::General) };
-                    let outcome = table.remove(handle, Gfn::new(gfn), undo);
+                    let outcome = table.remove(&memory, handle, Gfn::new(gfn), undo);
                     let expected = match model.get(&handle) {
                         None => Err(GrantError::BadHandle),
                         Some(one) if one.gfn != Gfn::new(gfn) || !works => Err(GrantError::General),
@@ -307,7 +312,7 @@ proptest! {
                 Handle::Find { mfn, budget } => {
                     let mut from = 0;
                     let found = loop {
-                        match table.find_mapping(Mfn::new(mfn), from, budget) {
+                        match table.find_mapping(&memory, Mfn::new(mfn), from, budget) {
                             Search::Found => break true,
                             Search::Absent => break false,
                             Search::From(next) => from = next,
@@ -317,7 +322,7 @@ proptest! {
                 }
                 Handle::TakeAny => {
                     let first = model.pop_first().map(|(_, mapping)| mapping);
-                    prop_assert_eq!(table.take_mapping(), first);
+                    prop_assert_eq!(table.take_mapping(&memory), first);
                 }
             }
             prop_assert_eq!(table.mappings() as usize, model.len());

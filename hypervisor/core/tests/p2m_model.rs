@@ -16,6 +16,9 @@ struct Pool {
     out: BTreeSet<u64>,
 }
 
+/// Where the root is, of 2 frames or fewer.
+const ROOT: Mfn = Mfn::new(0x7000_0000);
+
 impl Pool {
     fn new(left: u32) -> Self {
         Self { next: 0x8000_0000, left, out: BTreeSet::new() }
@@ -23,15 +26,15 @@ impl Pool {
 }
 
 impl TableFrames for Pool {
-    fn alloc(&mut self, order: u8) -> Option<(Mfn, Contents)> {
+    fn alloc(&mut self) -> Option<(Mfn, Contents)> {
         self.left = self.left.checked_sub(1)?;
-        let first = self.next.next_multiple_of(1 << order);
-        self.next = first + (1 << order);
+        let first = self.next;
+        self.next += 1;
         self.out.insert(first);
         Some((Mfn::new(first), Contents::Dirty))
     }
 
-    fn free(&mut self, first: Mfn, _: u8) {
+    fn free(&mut self, first: Mfn) {
         assert!(self.out.remove(&first.number()), "a table is given back once");
         self.left += 1;
     }
@@ -105,7 +108,7 @@ proptest! {
     fn lookups_and_released_frames_agree_with_a_map(changes in proptest::collection::vec(change(), 1..14)) {
         let memory = FakeMemory::default();
         let mut pool = Pool::new(100_000);
-        let mut p2m = P2m::new(&memory, &mut pool, P2mConfig::new(40)).unwrap();
+        let mut p2m = P2m::new(&memory, ROOT, Contents::Dirty, P2mConfig::new(40));
         let mut model = Model::new();
         for change in changes {
             let (gfn, count, wanted) = match change {
@@ -168,7 +171,8 @@ proptest! {
         left.sort_by_key(|(mfn, kind)| (*mfn, *kind as u8));
         prop_assert_eq!(left, expected);
         prop_assert_eq!(p2m.tables(), 0);
-        p2m.close(&mut pool);
+        prop_assert_eq!(p2m.close(), Some((ROOT, 2)));
+        prop_assert_eq!(p2m.close(), None);
         prop_assert_eq!(p2m.lookup(&memory, Gfn::new(0)), None);
         prop_assert!(pool.out.is_empty());
     }
@@ -176,8 +180,8 @@ proptest! {
 
 fn empty() -> (FakeMemory, Pool, P2m) {
     let memory = FakeMemory::default();
-    let mut pool = Pool::new(1000);
-    let p2m = P2m::new(&memory, &mut pool, P2mConfig::new(40)).expect("the pool has frames");
+    let pool = Pool::new(1000);
+    let p2m = P2m::new(&memory, ROOT, Contents::Dirty, P2mConfig::new(40));
     (memory, pool, p2m)
 }
 
@@ -277,7 +281,7 @@ fn the_root_has_the_shape_that_vtcr_says() {
     for bits in [32, 36, 40, 44, 48] {
         let memory = FakeMemory::default();
         let mut pool = Pool::new(100);
-        let mut p2m = P2m::new(&memory, &mut pool, P2mConfig::new(bits)).unwrap();
+        let mut p2m = P2m::new(&memory, ROOT, Contents::Dirty, P2mConfig::new(bits));
         let last = Gfn::new((1 << (bits - 12)) - 1);
         let step = p2m.map_range(&memory, &mut pool, last, Mfn::new(5), 1, Kind::RamRw, 1).unwrap();
         assert_eq!(released_frames(carry_out(&memory, step, &[])), []);

@@ -7,7 +7,7 @@ use crate::domain::vcpu::Vcpu;
 use crate::domain::{Domain, PARAMETERS, Settings};
 use crate::lock::Lock;
 use crate::machine::VcpuContext;
-use crate::room::NoRoom;
+use crate::room::{NoRoom, OVERHEAD};
 use crate::state::{HostGic, Hypervisor};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -30,9 +30,14 @@ const VIRTUAL_TIMER: Irq = Irq::ppi(11);
 /// Marks a processor that no virtual one of the domain has run on.
 const NOBODY: u32 = u32::MAX;
 
-/// Bytes of the heap that a domain takes, and each of its virtual processors, at most.
-const DOMAIN_ROOM: usize = 32 << 10;
-const VCPU_ROOM: usize = 4 << 10;
+/// The page of `struct shared_info`.
+const SHARED_PAGES: u64 = 1;
+
+/// Allocations that a domain consists of, and each of its virtual processors, at most.
+const DOMAIN_PIECES: usize = 16;
+const VCPU_PIECES: usize = 2;
+/// What the counts of references in an `Arc` take.
+const ARC: usize = 2 * size_of::<usize>();
 
 /// What a domain is to be.
 #[derive(Clone, Debug)]
@@ -43,6 +48,8 @@ pub struct Request {
     pub settings: Settings,
     /// The highest event channel port it may open.
     pub max_port: u32,
+    /// Ports up to this one have their memory from the start.
+    pub ports_room: u32,
     /// How large its grant table may grow.
     pub grants: Limits,
     /// Its name for the tools.
@@ -102,17 +109,22 @@ impl Hypervisor {
         if self.domain(id).is_some() {
             return Err(CreateError::Exists);
         }
-        self.has_room(room_for(request.settings.max_vcpus))?;
+        let bytes = self.bytes_of(&request);
         let interface = match request.layout {
             Layout::V2 { interface, .. } => Some(interface),
             Layout::V3 { .. } => None,
         };
-        self.frames.lock().open(id, request.frame_limit);
-        let made = self.make_domain(request);
-        if made.is_err() {
-            self.frames.lock().close(id);
-        }
-        let domain = Arc::new(made?);
+        let domain = match self.with_room(bytes, || self.set_up(request, bytes)) {
+            Ok(made) => made?,
+            Err(NoRoom) => {
+                let free = self.machine.heap_free();
+                self.print(format_args!(
+                    "{id} cannot be made: it takes {bytes} bytes of the hypervisor's heap, of which \
+                     {free} are free; fewer event channels, grant frames or vCPUs take less"
+                ));
+                return Err(CreateError::NoMemory);
+            }
+        };
         if let Err(error) = self.map_interface(&domain, interface) {
             self.unmake(&domain);
             return Err(error);
@@ -129,15 +141,36 @@ impl Hypervisor {
         Ok(domain)
     }
 
-    fn make_domain(&self, request: Request) -> Result<Domain, CreateError> {
-        let Request { id, settings, max_port, grants, handle, layout, .. } = request;
+    /// Opens the domain's account and makes what it has in the hypervisor's heap, `bytes` in all.
+    fn set_up(&self, request: Request, bytes: usize) -> Result<Arc<Domain>, CreateError> {
+        let id = request.id;
+        let grants = request.grants.frames_at_most() + SHARED_PAGES;
+        let opened = self.frames.lock().open(id, request.frame_limit, grants);
+        if opened.is_err() {
+            let free = self.frames.lock().available();
+            self.print(format_args!(
+                "{id} cannot be made: {grants} frames are to be set aside for its grant table, and \
+                 {free} are free; a lower max_grant_frames takes less"
+            ));
+        }
+        opened?;
+        let made = self.domains.lock().try_reserve(1).map_err(|_| CreateError::NoMemory);
+        let made = made.and_then(|()| self.make_domain(request, bytes));
+        if made.is_err() {
+            self.frames.lock().close(id);
+        }
+        made.map(Arc::new)
+    }
+
+    fn make_domain(&self, request: Request, heap: usize) -> Result<Domain, CreateError> {
+        let Request { id, settings, max_port, ports_room, grants, handle, layout, .. } = request;
         let memory = self.machine.memory();
         let config = P2mConfig::new(self.host.ipa_bits);
         let (shared_info, p2m) = {
             let mut frames = self.frames.lock();
             let shared = frames.alloc_shared(id)?.first;
-            match P2m::new(memory, &mut *frames, config) {
-                Ok(p2m) => (shared, p2m),
+            match frames.alloc_hypervisor(config.root_order()) {
+                Ok(root) => (shared, P2m::new(memory, root.first, root.contents, config)),
                 Err(error) => {
                     let _: hv_core::frames::Put = frames.put(shared);
                     return Err(error.into());
@@ -152,7 +185,14 @@ impl Hypervisor {
         let _: vgic::HardwareWork = vgic.assign_hardware(VIRTUAL_TIMER);
         Ok(Domain {
             id,
-            ports: Lock::new(PortTable::new(id, max_port, settings.max_vcpus, shared_info)),
+            heap,
+            ports: Lock::new(PortTable::new(
+                id,
+                max_port,
+                ports_room,
+                settings.max_vcpus,
+                shared_info,
+            )),
             grants: Lock::new(GrantTable::new(grants)),
             p2m: Lock::new(p2m),
             vgic: Lock::new(vgic),
@@ -188,12 +228,15 @@ impl Hypervisor {
 
     /// Takes back what a domain has that nobody knows of yet.
     fn unmake(&self, domain: &Domain) {
-        let mut tables = Tables(&self.frames);
+        let mut tables = Tables::of(self, domain);
         let mut p2m = domain.p2m.lock();
         // Nothing in it holds a frame: only devices are mapped so far.
         while !p2m.teardown(self.machine.memory(), &mut tables, u32::MAX, |_| {}) {}
-        p2m.close(&mut tables);
+        let root = p2m.close();
         let mut frames = self.frames.lock();
+        if let Some((first, count)) = root {
+            frames.free_hypervisor(first, count);
+        }
         let _: hv_core::frames::Put = frames.put(domain.shared_info.frame());
         frames.close(domain.id);
     }
@@ -214,8 +257,26 @@ impl Hypervisor {
         if !domain.vcpus().is_empty() {
             return Ok(());
         }
-        self.has_room(room_for(count))?;
-        if !self.scheduler.lock().make_room(count as usize) {
+        let vcpus = self.with_room(bytes_of_vcpus(count), || self.make_vcpus(domain, &life, count));
+        let vcpus = vcpus.map_err(CreateError::from).flatten()?;
+        domain.vcpus.call_once(|| vcpus);
+        Ok(())
+    }
+
+    fn make_vcpus(
+        &self,
+        domain: &Domain,
+        life: &Lifecycle,
+        count: u32,
+    ) -> Result<Vec<Arc<Vcpu>>, CreateError> {
+        let all = {
+            let mut scheduler = self.scheduler.lock();
+            if !scheduler.make_room(count as usize) {
+                return Err(CreateError::NoMemory);
+            }
+            scheduler.count().saturating_add(count as usize)
+        };
+        if !self.processors.iter().all(|processor| processor.timers.lock().make_room(all)) {
             return Err(CreateError::NoMemory);
         }
         let now = self.machine.now();
@@ -226,15 +287,26 @@ impl Hypervisor {
             let sched = self.scheduler.lock().add(who, holds, now);
             Arc::new(Vcpu::new(who, sched, domain.fresh_context(who.vcpu, 0)))
         };
-        let vcpus: Vec<_> = (0..count).map(make).collect();
-        domain.vcpus.call_once(|| vcpus);
-        Ok(())
+        Ok((0..count).map(make).collect())
+    }
+
+    /// Returns how many bytes of the heap a domain takes, all that it may ever make of its limits
+    /// included.
+    fn bytes_of(&self, request: &Request) -> usize {
+        let vcpus = request.settings.max_vcpus;
+        ARC + size_of::<Domain>()
+            + PortTable::bytes(request.max_port, request.ports_room, vcpus)
+            + request.grants.bytes()
+            + Vgic::bytes(vcpus, request.settings.spis)
+            + self.processors.len() * size_of::<AtomicU32>()
+            + DOMAIN_PIECES * OVERHEAD
     }
 }
 
-/// Returns how many bytes of the heap a domain with `vcpus` virtual processors takes at most.
-const fn room_for(vcpus: u32) -> usize {
-    DOMAIN_ROOM + VCPU_ROOM * vcpus as usize
+/// Returns how many bytes of the heap `count` virtual processors take.
+const fn bytes_of_vcpus(count: u32) -> usize {
+    let one = ARC + size_of::<Vcpu>() + size_of::<VcpuContext>() + VCPU_PIECES * OVERHEAD;
+    count as usize * (one + size_of::<Arc<Vcpu>>()) + OVERHEAD
 }
 
 impl Domain {

@@ -8,7 +8,7 @@ use crate::domain::Domain;
 use crate::domain::memory::Tables;
 use crate::state::Hypervisor;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use hv_core::addr::Gfn;
 use hv_core::evtchn::{Peer, Pinned, Virq};
 use hv_core::grant;
@@ -35,8 +35,8 @@ pub enum Progress {
 #[derive(Debug, Default)]
 pub struct Teardown {
     stage: Stage,
-    /// Frames that no translation reaches any more.
-    unmapped: Vec<Run>,
+    /// Frames that no translation reaches any more: one run at most for each entry that was cleared.
+    unmapped: ArrayVec<Run, { ENTRIES_AT_ONCE as usize + 1 }>,
 }
 
 /// What is being done; each stage is finished before the next begins.
@@ -164,7 +164,7 @@ impl Hypervisor {
     /// Gives back what it has mapped of others' grants, and takes its own table from it.
     fn return_grants(&self, domain: &Domain) -> Progress {
         loop {
-            let mapping = domain.grants.lock().take_mapping();
+            let mapping = domain.grants.lock().take_mapping(self.machine.memory());
             let Some(mapping) = mapping else { break };
             if let Some(granter) = self.domain(mapping.dom) {
                 let released = granter.grants.lock().release(
@@ -186,7 +186,18 @@ impl Hypervisor {
             let put = self.frames.lock().release(frame, 1);
             self.bury(put);
         }
+        while self.return_grant_table(domain) {
+            if self.machine.interrupt_pending() {
+                return Progress::More;
+            }
+        }
         Progress::Done
+    }
+
+    /// Frees a frame that only the hypervisor used for the domain's grants; says if there was one.
+    pub(super) fn return_grant_table(&self, domain: &Domain) -> bool {
+        let table = domain.grants.lock().take_table();
+        table.inspect(|table| self.frames.lock().free_hypervisor(*table, 1)).is_some()
     }
 
     /// Takes its translation tables apart and frees what they held.
@@ -204,14 +215,16 @@ impl Hypervisor {
                     return Progress::More;
                 }
             }
-            let mut tables = Tables(&self.frames);
+            let mut tables = Tables::of(self, domain);
             let mut p2m = domain.p2m.lock();
             let unmapped = &mut teardown.unmapped;
             let memory = self.machine.memory();
             let finished =
                 p2m.teardown(memory, &mut tables, ENTRIES_AT_ONCE, |run| unmapped.push(run));
             if finished && teardown.unmapped.is_empty() {
-                p2m.close(&mut tables);
+                if let Some((first, count)) = p2m.close() {
+                    self.frames.lock().free_hypervisor(first, count);
+                }
                 return Progress::Done;
             }
         }

@@ -32,6 +32,8 @@ use hypercall_abi::hvm;
 
 /// Ports of a domain with the FIFO event ABI (`EVTCHN_FIFO_NR_CHANNELS`).
 const LAST_PORT: u32 = (1 << 17) - 1;
+/// Ports that have their memory from the start: enough for the devices of some hundred guests.
+const PORTS_ROOM: u32 = 4095;
 /// Bytes of one virtual processor's redistributor.
 const REDISTRIBUTOR: u64 = 0x2_0000;
 /// Bits of an address that every device is taken to reach where the device tree says no less.
@@ -167,7 +169,7 @@ fn dma_bits(tree: &HostTree) -> u8 {
 }
 
 fn limits(options: &Options) -> Limits {
-    let defaults = Limits::default();
+    let defaults = Limits::DRIVER_DOMAIN;
     Limits {
         frames: options.max_grant_frames.unwrap_or(defaults.frames),
         maptrack_frames: options.max_maptrack_frames.unwrap_or(defaults.maptrack_frames),
@@ -235,6 +237,7 @@ fn request(
             spis: hv.host.spis,
         },
         max_port: LAST_PORT,
+        ports_room: PORTS_ROOM,
         grants,
         handle: [0; 16],
         layout: gic_layout(tree)?,

@@ -21,20 +21,29 @@ const ENTRIES_AT_ONCE: u32 = 512;
 const SCRUB_ORDER: u8 = 6;
 /// Until then the machine is left to Dom0's first steps.
 const SCRUB_FROM: Nanos = Nanos::from_millis(2000);
-/// Bytes of the heap that the use of one frame of grants takes at most.
-const GRANTS_ROOM: usize = 16 << 10;
 
-/// Frames for translation tables, taken one by one from among all.
+/// Frames for a domain's translation tables, taken one by one from its pool.
 #[derive(Clone, Copy, Debug)]
-pub struct Tables<'a>(pub &'a Lock<Frames>);
+pub struct Tables<'a> {
+    frames: &'a Lock<Frames>,
+    dom: DomId,
+}
+
+impl<'a> Tables<'a> {
+    /// Returns where the tables of `domain` come from.
+    pub const fn of(hv: &'a Hypervisor, domain: &Domain) -> Self {
+        Self { frames: &hv.frames, dom: domain.id }
+    }
+}
 
 impl TableFrames for Tables<'_> {
-    fn alloc(&mut self, order: u8) -> Option<(Mfn, Contents)> {
-        TableFrames::alloc(&mut *self.0.lock(), order)
+    fn alloc(&mut self) -> Option<(Mfn, Contents)> {
+        let table = self.frames.lock().alloc_table(self.dom).ok()?;
+        Some((table.first, table.contents))
     }
 
-    fn free(&mut self, first: Mfn, order: u8) {
-        TableFrames::free(&mut *self.0.lock(), first, order);
+    fn free(&mut self, table: Mfn) {
+        self.frames.lock().free_table(self.dom, table);
     }
 }
 
@@ -88,7 +97,7 @@ impl Hypervisor {
                 let mut p2m = domain.p2m.lock();
                 let step = p2m.map_range(
                     self.machine.memory(),
-                    &mut Tables(&self.frames),
+                    &mut Tables::of(self, domain),
                     gfn,
                     mfn,
                     count - *done,
@@ -112,7 +121,7 @@ impl Hypervisor {
                 let mut p2m = domain.p2m.lock();
                 let step = p2m.unmap_range(
                     self.machine.memory(),
-                    &mut Tables(&self.frames),
+                    &mut Tables::of(self, domain),
                     gfn,
                     count - done,
                     ENTRIES_AT_ONCE,
@@ -197,6 +206,10 @@ impl Hypervisor {
     fn forget_dead(&self, dom: DomId) {
         self.frames.lock().close(dom);
         let gone = self.domains.lock().remove(&dom);
+        if let Some(domain) = &gone {
+            // Nobody uses its grants any more: a use holds a frame of it.
+            while self.return_grant_table(domain) {}
+        }
         for vcpu in gone.iter().flat_map(|domain| domain.vcpus()) {
             // It stopped for good before its memory went.
             let _removed: bool = self.scheduler.lock().remove(vcpu.sched);
@@ -205,25 +218,37 @@ impl Hypervisor {
     }
 
     /// Returns frame `index` of the domain's grant table, adding frames until there is one.
+    ///
+    /// They are set aside: only a table larger than its domain's limit is refused.
     pub fn grant_frame(&self, domain: &Domain, index: u32) -> Result<Mfn, FramesError> {
         let count = index.checked_add(1).ok_or(FramesError::NotOwned)?;
         let mut grants = domain.grants.lock();
         let missing = grants.missing(count).map_err(|_| FramesError::NotOwned)?;
-        if missing > 0 {
-            self.has_room(GRANTS_ROOM * to_index(missing.into()))?;
-        }
         for _ in 0..missing {
-            let frame = self.frames.lock().alloc_shared(domain.id)?;
+            let (frame, uses) = self.frames_of_grants(domain.id)?;
+            grants.add_frame(frame, uses);
+        }
+        grants.frames().get(to_index(u64::from(index))).copied().ok_or(FramesError::NotOwned)
+    }
+
+    /// Takes a frame of grants for `dom` and those that keep their uses, all zero.
+    fn frames_of_grants(&self, dom: DomId) -> Result<(Mfn, [Mfn; 2]), FramesError> {
+        let mut frames = self.frames.lock();
+        let first = frames.alloc_for_grants(dom)?;
+        let second = frames.alloc_for_grants(dom).inspect_err(|_| {
+            frames.free_hypervisor(first.first, 1);
+        })?;
+        let shared = frames.alloc_shared(dom).inspect_err(|_| {
+            frames.free_hypervisor(first.first, 1);
+            frames.free_hypervisor(second.first, 1);
+        })?;
+        drop(frames);
+        for frame in [first, second, shared] {
             if frame.contents == Contents::Dirty {
                 self.scrub(frame.first);
             }
-            if let Err(refused) = grants.add_frame(frame.first) {
-                // No translation has it yet, and the domain keeps other frames: nobody is buried.
-                let _: Put = self.frames.lock().release(refused, 1);
-                return Err(FramesError::NotOwned);
-            }
         }
-        grants.frames().get(to_index(u64::from(index))).copied().ok_or(FramesError::NotOwned)
+        Ok((shared.first, [first.first, second.first]))
     }
 
     /// Scrubs a little free memory, for a processor with nothing else to do; says if there was any.

@@ -78,7 +78,7 @@ fn load(caller: &Caller<'_>, handle: Handle<Domctl>) -> Result<Domctl, Errno> {
 fn meant(caller: &Caller<'_>, domctl: &Domctl) -> Option<Arc<Domain>> {
     let hv = caller.hv;
     if hv.host.options.interface.looks_on(domctl.cmd) {
-        hv.all_domains().into_iter().find(|domain| domain.id.0 >= domctl.domain)
+        hv.domain_from(domctl.domain)
     } else {
         hv.domain(DomId(domctl.domain))
     }

@@ -21,8 +21,6 @@ use hypercall_abi::event_channel::{
 
 /// How many ports a reset closes between two looks for interrupts.
 const RESET_STEP: u32 = 64;
-/// Bytes of the heap that more ports take at most.
-pub(super) const PORTS_ROOM: usize = 16 << 10;
 
 /// Carries out the sub-operation in x0 with the structure x1 points to.
 #[inline(never)]
@@ -82,7 +80,7 @@ fn alloc_unbound(caller: &Caller<'_>, argument: u64) -> Result<(), Errno> {
     privilege::over(caller.subject(), target.id)?;
     let remote = DomId(request.remote_dom).resolve(caller.domain.id);
     may_connect(caller, &target, remote)?;
-    caller.hv.has_room(PORTS_ROOM)?;
+    caller.hv.widen_ports(&target)?;
     let port = target.ports.lock().alloc_unbound(caller.memory(), remote)?;
     request.port = port.number();
     handle.store(caller.guest, &request).map_err(|fault| {
@@ -109,7 +107,7 @@ fn bind_interdomain(caller: &Caller<'_>, argument: u64) -> Result<(), Errno> {
     let mut request = handle.load(caller.guest)?;
     let remote = caller.target(request.remote_dom)?;
     privilege::connect(caller.neighbours(), caller.subject(), caller.subject(), remote.subject())?;
-    caller.hv.has_room(PORTS_ROOM)?;
+    caller.hv.widen_ports(caller.domain)?;
     let (port, notify) = with_both(caller.domain, &remote, |local, peer| {
         local.bind_interdomain(caller.memory(), peer, request.remote_port)
     })?;
@@ -124,7 +122,7 @@ fn bind_interdomain(caller: &Caller<'_>, argument: u64) -> Result<(), Errno> {
 fn bind_virq(caller: &Caller<'_>, argument: u64) -> Result<(), Errno> {
     let handle = Handle::<EvtchnBindVirq>::from_register(argument);
     let mut request = handle.load(caller.guest)?;
-    caller.hv.has_room(PORTS_ROOM)?;
+    caller.hv.widen_ports(caller.domain)?;
     let mut ports = caller.domain.ports.lock();
     let port = ports.bind_virq(caller.memory(), request.virq, request.vcpu)?;
     drop(ports);
@@ -138,7 +136,7 @@ fn bind_virq(caller: &Caller<'_>, argument: u64) -> Result<(), Errno> {
 fn bind_ipi(caller: &Caller<'_>, argument: u64) -> Result<(), Errno> {
     let handle = Handle::<EvtchnBindIpi>::from_register(argument);
     let mut request = handle.load(caller.guest)?;
-    caller.hv.has_room(PORTS_ROOM)?;
+    caller.hv.widen_ports(caller.domain)?;
     let port = caller.domain.ports.lock().bind_ipi(caller.memory(), request.vcpu)?;
     request.port = port.number();
     handle.store(caller.guest, &request).map_err(|fault| {

@@ -18,6 +18,8 @@ use zerocopy::IntoBytes;
 const MAX_SETTING: u32 = 128;
 /// What a directory's entries are aligned to.
 const ALIGNMENT: usize = 4;
+/// Bytes of the heap that an operation takes at most: the tree of all files, made for each, and texts.
+const ROOM: usize = 64 << 10;
 
 /// A setting that can be changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,7 +47,13 @@ pub fn handle(caller: &Caller<'_>, arguments: &Arguments) -> Outcome {
     if let Err(error) = privilege::control(caller.subject()) {
         return Errno::from(error).into();
     }
-    match word(operation) {
+    let operate = || operate(caller, word(operation), [path, length, buffer, size]);
+    caller.hv.with_room(ROOM, operate).unwrap_or_else(|no_room| Errno::from(no_room).into())
+}
+
+fn operate(caller: &Caller<'_>, operation: u32, arguments: [u64; 4]) -> Outcome {
+    let [path, length, buffer, size] = arguments;
+    match operation {
         abi::XEN_HYPFS_OP_GET_VERSION if [path, length, buffer, size] == [0; 4] => {
             Outcome::Done(Ok(abi::XEN_HYPFS_VERSION))
         }

@@ -37,7 +37,7 @@ fn set_time(caller: &Caller<'_>, request: SetTime64) -> Result<(), Errno> {
     let moment = created + Nanos(request.system_time);
     let wallclock = Wallclock::at_start(request.secs, request.nsecs, moment);
     *caller.hv.wallclock.lock() = wallclock;
-    for domain in caller.hv.all_domains() {
+    for domain in caller.hv.all_domains()? {
         domain.write_wallclock(machine, wallclock);
     }
     Ok(())

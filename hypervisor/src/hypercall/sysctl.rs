@@ -68,7 +68,7 @@ fn list_domains(request: &mut Request<'_>) -> Result<(), Errno> {
     let buffer = Handle::<GetDomainInfo>::from_register(list.buffer);
     let (hv, guest) = (request.caller.hv, request.caller.guest);
     let mut count = 0;
-    for domain in hv.all_domains() {
+    for domain in hv.all_domains()? {
         if domain.id.0 < list.first_domain {
             continue;
         }

@@ -47,7 +47,7 @@ const LINK: u32 = PORTS - 1;
 const PRIORITIES: usize = 16;
 const HEADS: u64 = 8;
 const WORDS_PER_FRAME: u32 = 1024;
-const MAX_FRAMES: usize = 128;
+pub(super) const MAX_FRAMES: usize = 128;
 /// How often a swap on a busy word may fail; see above.
 const BUSY_TRIES: u32 = 4;
 
@@ -68,8 +68,16 @@ struct Queues {
 
 impl Fifo {
     /// Starts with an empty event array and without control blocks, for `vcpus` processors.
+    ///
+    /// Nothing is allocated later.
     pub(super) fn new(vcpus: usize) -> Self {
-        Self { words: Vec::new(), queues: alloc::vec![Queues::default(); vcpus] }
+        let words = Vec::with_capacity(MAX_FRAMES);
+        Self { words, queues: alloc::vec![Queues::default(); vcpus] }
+    }
+
+    /// Returns how many bytes [`Fifo::new`] allocates.
+    pub(super) const fn bytes(vcpus: usize) -> usize {
+        MAX_FRAMES * size_of::<Mfn>() + vcpus * size_of::<Queues>()
     }
 
     /// Says whether `vcpu` has its control block.
@@ -96,10 +104,14 @@ impl Fifo {
         first..first + WORDS_PER_FRAME
     }
 
-    /// Lists the frames of the guest's that are in use: event words, then control blocks.
-    pub(super) fn frames(self) -> impl Iterator<Item = Mfn> {
-        let blocks = self.queues.into_iter().filter_map(|queues| queues.control);
-        self.words.into_iter().chain(blocks.map(MachineAddr::frame))
+    /// Hands out the frames of the guest's that are in use, event words first, and starts anew.
+    pub(super) fn take_frames(&mut self, mut out: impl FnMut(Mfn)) {
+        self.words.drain(..).for_each(&mut out);
+        for queues in &mut self.queues {
+            if let Some(control) = core::mem::take(queues).control {
+                out(control.frame());
+            }
+        }
     }
 
     /// Sets `port` pending and, if it is neither masked nor linked, puts it in its queue.
@@ -263,7 +275,8 @@ mod tests {
     const INFO: MachineAddr = MachineAddr::new(0x5000_2000);
 
     fn slot() -> Slot {
-        let mut slots = Slots::default();
+        let mut slots = Slots::with_room(64);
+        slots.reach(Port(1)).unwrap();
         slots.take(Port(1), super::super::slots::Binding::Ipi, VcpuId(0));
         *slots.get(Port(1)).unwrap()
     }

@@ -41,7 +41,7 @@ pub(super) struct Frame {
     pub(super) previous: u32,
     /// How many hold the frame. It is freed when the last lets go.
     pub(super) references: u32,
-    /// The domain, for [`State::Ram`] and [`State::Shared`].
+    /// The domain: whose memory it is, whom the page is lent to, or whose table it holds.
     pub(super) owner: DomId,
     /// What the frame is.
     pub(super) state: State,
@@ -210,8 +210,21 @@ pub struct Account {
     pub shared: u64,
     /// Frames promised to it and not yet taken (`XENMEM_claim_pages`).
     pub claimed: u64,
+    /// Frames set aside for its grant table and not yet taken.
+    pub grants: u64,
+    /// Frames set aside for its translation tables, those in use included.
+    pub pool: u64,
+    /// Frames that its translation tables use.
+    pub tables: u64,
     /// It is being destroyed: it gets no more, and its last frame is news.
     pub dying: bool,
     /// A block of its memory that is being scrubbed a part at a time.
     pub(super) parked: Option<super::Allocation>,
+}
+
+impl Account {
+    /// Returns how many free frames are kept back for it.
+    pub const fn set_aside(&self) -> u64 {
+        self.grants + self.pool.saturating_sub(self.tables)
+    }
 }

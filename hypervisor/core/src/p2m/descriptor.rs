@@ -60,6 +60,11 @@ impl Kind {
         !matches!(self, Self::RamRo | Self::ForeignRo | Self::GrantRo)
     }
 
+    /// Says whether the frame is another domain's, which has granted it.
+    pub const fn is_grant(self) -> bool {
+        matches!(self, Self::GrantRw | Self::GrantRo)
+    }
+
     /// Says whether the frame is another domain's memory.
     pub const fn is_foreign(self) -> bool {
         matches!(self, Self::ForeignRw | Self::ForeignRo)

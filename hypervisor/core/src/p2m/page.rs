@@ -110,12 +110,12 @@ mod tests {
     struct Tables(u64);
 
     impl TableFrames for Tables {
-        fn alloc(&mut self, order: u8) -> Option<(Mfn, Contents)> {
-            self.0 += 1 << order;
-            Some((Mfn::new(self.0 >> order << order), Contents::Dirty))
+        fn alloc(&mut self) -> Option<(Mfn, Contents)> {
+            self.0 += 1;
+            Some((Mfn::new(self.0), Contents::Dirty))
         }
 
-        fn free(&mut self, _: Mfn, _: u8) {}
+        fn free(&mut self, _: Mfn) {}
     }
 
     const GFN: Gfn = Gfn::new(0x3_0000);
@@ -125,7 +125,8 @@ mod tests {
     fn a_page_comes_and_goes_where_there_is_a_table_for_it() {
         let memory = FakeMemory::default();
         let mut tables = Tables(0x8_0000);
-        let mut p2m = P2m::new(&memory, &mut tables, P2mConfig::new(40)).unwrap();
+        let root = Mfn::new(0x7_0000);
+        let mut p2m = P2m::new(&memory, root, Contents::Dirty, P2mConfig::new(40));
         assert!(!p2m.map_in_hole(&memory, GFN, MFN, Kind::GrantRw), "there is no table yet");
         let beside = Gfn::new(GFN.number() + 1);
         let step = p2m.map_range(&memory, &mut tables, beside, MFN, 1, Kind::RamRw, 1).unwrap();

@@ -127,14 +127,14 @@ impl P2m {
     /// Gives a table back.
     pub(super) fn free_table(&mut self, frames: &mut impl TableFrames, table: Mfn) {
         self.tables = self.tables.saturating_sub(1);
-        frames.free(table, 0);
+        frames.free(table);
     }
 
     fn new_table(&mut self, frames: &mut impl TableFrames) -> Result<(Mfn, Contents), P2mError> {
         if self.tables >= self.table_limit {
             return Err(P2mError::NoMemory);
         }
-        let table = frames.alloc(0).ok_or(P2mError::NoMemory)?;
+        let table = frames.alloc().ok_or(P2mError::NoMemory)?;
         self.tables += 1;
         Ok(table)
     }

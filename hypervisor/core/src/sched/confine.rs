@@ -1,11 +1,10 @@
 //! What pools mean to the scheduler: a change of a pool reaches the virtual processors in it.
 
+use super::Scheduler;
 use super::affinity::CpuSet;
 use super::pool::{Pool, PoolError, PoolId};
-use super::{Kick, Scheduler};
 use crate::ids::{CpuId, DomId};
 use crate::time::Nanos;
-use alloc::vec::Vec;
 
 /// Pools there may be for each processor.
 const POOLS_PER_CPU: usize = 2;
@@ -52,7 +51,7 @@ impl Scheduler {
         id: PoolId,
         cpu: Option<CpuId>,
         now: Nanos,
-    ) -> Result<Vec<Kick>, PoolError> {
+    ) -> Result<CpuSet, PoolError> {
         self.pools.give(id, cpu, self.online())?;
         Ok(self.confine(now))
     }
@@ -64,7 +63,7 @@ impl Scheduler {
         id: PoolId,
         cpu: Option<CpuId>,
         now: Nanos,
-    ) -> Result<Vec<Kick>, PoolError> {
+    ) -> Result<CpuSet, PoolError> {
         let busy = id == PoolId::BOOT || self.pools.settled_in(id) > 0;
         self.pools.take(id, cpu, self.online(), busy)?;
         Ok(self.confine(now))
@@ -72,13 +71,14 @@ impl Scheduler {
 
     /// Puts a domain into a pool that has processors. Its virtual processors may then run on any
     /// of them.
-    pub fn settle(&mut self, dom: DomId, id: PoolId, now: Nanos) -> Result<Vec<Kick>, PoolError> {
+    pub fn settle(&mut self, dom: DomId, id: PoolId, now: Nanos) -> Result<CpuSet, PoolError> {
         self.pools.admits(id)?;
         if self.pools.home(dom) == id {
-            return Ok(Vec::new());
+            return Ok(CpuSet::NONE);
         }
-        self.pools.settle(dom, id);
-        for id in self.ids_of(dom) {
+        self.pools.settle(dom, id)?;
+        for index in 0..self.entities.len() {
+            let Some((id, _)) = self.at(index).filter(|(_, of)| *of == dom) else { continue };
             if let Some(entity) = self.entity_mut(id) {
                 (entity.hard, entity.soft) = (CpuSet::ALL, CpuSet::ALL);
             }
@@ -95,7 +95,7 @@ impl Scheduler {
 
     /// Forgets where a domain lived that is no more.
     pub fn unsettle(&mut self, dom: DomId) {
-        self.pools.settle(dom, PoolId::BOOT);
+        self.pools.send_home(dom);
     }
 
     /// Works out anew where each may run, before anything has.
@@ -112,12 +112,12 @@ impl Scheduler {
         }
     }
 
-    /// Works out anew where each may run; the kicks are for processors that have to look.
+    /// Works out anew where each may run; returns the processors that have to look.
     ///
     /// Who was bound to processors that its pool no longer has may run on all it has.
-    fn confine(&mut self, now: Nanos) -> Vec<Kick> {
+    fn confine(&mut self, now: Nanos) -> CpuSet {
         self.confine_cpus();
-        let mut kicks = Vec::new();
+        let mut kicks = CpuSet::NONE;
         for index in 0..self.entities.len() {
             let Some((id, dom)) = self.at(index) else { continue };
             let pool = self.pools.cpus_of(dom);
@@ -127,7 +127,7 @@ impl Scheduler {
             }
             let allowed = entity.hard & pool;
             if allowed != entity.allowed {
-                kicks.push(self.restrict(id, allowed, now));
+                kicks = kicks | self.restrict(id, allowed, now).cpus();
             }
         }
         kicks
@@ -139,6 +139,7 @@ mod tests {
     use super::*;
     use crate::ids::{VcpuId, VcpuRef};
     use crate::sched::Hold;
+    use crate::sched::Kick;
     use crate::sched::SchedId;
 
     const CPU0: CpuId = CpuId(0);
@@ -165,7 +166,7 @@ mod tests {
         scheduler.set_affinity(id, only1, CpuSet::ALL, Nanos(0)).map(drop).unwrap();
         assert_eq!(runs(&mut scheduler, CPU1, 1), Some(id));
         let kicks = scheduler.take_cpu(PoolId::BOOT, Some(CPU1), Nanos(2)).unwrap();
-        assert_eq!(kicks, [Kick::Cpu(CPU1)], "it has to let go");
+        assert_eq!(kicks, CpuSet::only(CPU1), "it has to let go");
         assert_eq!(scheduler.affinity(id).0, CpuSet::ALL, "no processor it was bound to is left");
         assert_eq!(scheduler.unpooled(), only1);
         assert_eq!(runs(&mut scheduler, CPU1, 3), None);
@@ -181,14 +182,15 @@ mod tests {
         scheduler.take_cpu(PoolId::BOOT, Some(CPU1), Nanos(0)).map(drop).unwrap();
         scheduler.give_cpu(pool, None, Nanos(0)).map(drop).unwrap();
         let kicks = scheduler.settle(DOM, pool, Nanos(1)).unwrap();
-        assert_eq!(kicks, [Kick::Cpu(CPU1)]);
+        assert_eq!(kicks, CpuSet::only(CPU1));
         assert_eq!((scheduler.pool_of(DOM), scheduler.settled_in(pool)), (pool, 1));
         assert_eq!(runs(&mut scheduler, CPU0, 2), None);
         assert_eq!(runs(&mut scheduler, CPU1, 2), Some(id));
         let outside = CpuSet::from_bits(0b01);
         assert_eq!(scheduler.set_affinity(id, outside, CpuSet::ALL, Nanos(3)), None);
         assert_eq!(scheduler.take_cpu(pool, None, Nanos(4)), Err(PoolError::InUse));
-        assert_eq!(scheduler.settle(DOM, PoolId::BOOT, Nanos(5)).unwrap(), [Kick::Cpu(CPU1)]);
+        let kicks = scheduler.settle(DOM, PoolId::BOOT, Nanos(5)).unwrap();
+        assert_eq!(kicks, CpuSet::only(CPU1));
         assert_eq!(runs(&mut scheduler, CPU1, 6), None);
         let _ = scheduler.saved(id, Nanos(7));
         assert_eq!(runs(&mut scheduler, CPU0, 8), Some(id));

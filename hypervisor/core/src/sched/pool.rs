@@ -41,6 +41,8 @@ pub enum PoolError {
     NotMember,
     /// The first processor stays in the first pool.
     BootCpu,
+    /// The hypervisor has no memory to remember it.
+    NoMemory,
 }
 
 /// A pool.
@@ -108,6 +110,7 @@ impl Pools {
         if self.get(id).is_ok() {
             return Err(PoolError::Exists);
         }
+        self.pools.try_reserve(1).map_err(|_| PoolError::NoMemory)?;
         self.pools.insert(place, Pool { id, cpus: CpuSet::NONE, rate_limit: RATE_LIMIT });
         Ok(id)
     }
@@ -182,12 +185,19 @@ impl Pools {
         if self.get(id)?.cpus.is_empty() { Err(PoolError::Empty) } else { Ok(()) }
     }
 
-    pub(super) fn settle(&mut self, dom: DomId, id: PoolId) {
+    pub(super) fn settle(&mut self, dom: DomId, id: PoolId) -> Result<(), PoolError> {
         if id == PoolId::BOOT {
-            self.homes.remove(&dom);
+            self.send_home(dom);
         } else {
+            self.homes.try_reserve(1).map_err(|_| PoolError::NoMemory)?;
             self.homes.insert(dom, id);
         }
+        Ok(())
+    }
+
+    /// Has a domain be in the first pool again.
+    pub(super) fn send_home(&mut self, dom: DomId) {
+        self.homes.remove(&dom);
     }
 
     pub(super) fn set_rate_limit(&mut self, id: PoolId, limit: Nanos) -> Result<(), PoolError> {
@@ -266,10 +276,10 @@ mod tests {
         assert_eq!(pools.take(one, None, ONLINE, true), Err(PoolError::InUse));
         assert_eq!(pools.destroy(one), Err(PoolError::InUse));
         pools.take(one, None, ONLINE, false).unwrap();
-        pools.settle(DomId(5), one);
+        pools.settle(DomId(5), one).unwrap();
         assert_eq!((pools.settled_in(one), pools.home(DomId(5))), (1, one));
         assert_eq!(pools.destroy(one), Err(PoolError::InUse));
-        pools.settle(DomId(5), boot);
+        pools.settle(DomId(5), boot).unwrap();
         pools.destroy(one).unwrap();
         assert_eq!(pools.destroy(one), Err(PoolError::NoSuchPool));
         assert_eq!(pools.destroy(boot), Err(PoolError::InUse));

@@ -20,6 +20,8 @@ pub enum LendError {
     NotTheirs,
     /// The guest that is to have it is being destroyed.
     Dying,
+    /// The hypervisor has no memory to remember it.
+    NoMemory,
 }
 
 impl From<LendError> for Errno {
@@ -29,6 +31,7 @@ impl From<LendError> for Errno {
             LendError::InUse => Self::EBUSY,
             LendError::NotTheirs => Self::EINVAL,
             LendError::Dying => Self::ESRCH,
+            LendError::NoMemory => Self::ENOMEM,
         }
     }
 }
@@ -48,6 +51,7 @@ impl Lent {
         match self.holder(irq) {
             None if !is_device(dom0, irq) => Err(LendError::NotDom0s),
             None if guest != DomId::DOM0 => {
+                self.0.try_reserve(1).map_err(|_| LendError::NoMemory)?;
                 self.0.push((irq, guest));
                 Ok(())
             }

@@ -131,7 +131,7 @@ fn layout(hv: &Hypervisor) -> Layout {
 }
 
 fn request(caller: &Caller<'_>, id: DomId, wanted: &CreateDomain) -> Request {
-    let defaults = Limits::default();
+    let defaults = Limits::GUEST;
     let limit = |asked: i32, default| u32::try_from(asked).unwrap_or(default);
     Request {
         id,
@@ -147,6 +147,7 @@ fn request(caller: &Caller<'_>, id: DomId, wanted: &CreateDomain) -> Request {
             spis: wanted.arch.nr_spis,
         },
         max_port: wanted.max_evtchn_port,
+        ports_room: wanted.max_evtchn_port,
         grants: Limits {
             frames: limit(wanted.max_grant_frames, defaults.frames),
             maptrack_frames: limit(wanted.max_maptrack_frames, defaults.maptrack_frames),

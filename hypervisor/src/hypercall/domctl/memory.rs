@@ -2,7 +2,9 @@
 
 use super::Request;
 use crate::domain::Domain;
+use crate::domain::memory::Tables;
 use crate::hypercall::Outcome;
+use core::ops::Range;
 use hv_core::addr::{Gfn, Mfn, PAGE_SHIFT, PAGE_SIZE, to_index};
 use hv_core::memory::FrameMemory;
 use hv_core::p2m::Kind;
@@ -16,6 +18,9 @@ use hypercall_abi::errno::Errno;
 const MOST_DEVICE_FRAMES: u64 = 64;
 /// Ranges of device frames that a domain's permissions may come to.
 const MOST_DEVICE_RANGES: usize = 1024;
+/// Bytes of the heap that a change of so many takes at most: the old list and the new, while both are
+/// there, and what the new one grows by.
+const RANGES_ROOM: usize = 4 * MOST_DEVICE_RANGES * size_of::<Range<u64>>();
 /// Frames whose caches one request may clean (`XEN_DOMCTL_cacheflush`).
 const MOST_CACHED_FRAMES: u64 = 1 << 18;
 /// Tables Xen sets aside for a new domain on Arm.
@@ -41,16 +46,18 @@ pub(super) fn iomem_permission(request: &Request<'_>) -> Result<(), Errno> {
     if !request.caller.domain.devices.lock().contains(frames.clone()) {
         return Err(Errno::EPERM);
     }
-    let mut devices = request.domain.devices.lock();
-    if devices.iter().count() >= MOST_DEVICE_RANGES {
-        return Err(Errno::ENOMEM);
-    }
-    if permission.allow_access != 0 {
-        devices.insert(frames)
-    } else {
-        devices.remove(frames)
-    }
-    Ok(())
+    let change = || {
+        let mut devices = request.domain.devices.lock();
+        if devices.iter().count() >= MOST_DEVICE_RANGES {
+            return Err(Errno::ENOMEM);
+        }
+        match permission.allow_access {
+            0 => devices.remove(frames),
+            _ => devices.insert(frames),
+        }
+        Ok(())
+    };
+    request.caller.hv.with_room(RANGES_ROOM, change)?
 }
 
 pub(super) fn map_device(request: &Request<'_>) -> Result<(), Errno> {
@@ -74,16 +81,14 @@ pub(super) fn map_device(request: &Request<'_>) -> Result<(), Errno> {
         let first = Gfn::new(gfn.number() + done);
         let memory = hv.machine.memory();
         let mut p2m = domain.p2m.lock();
-        let step = {
-            let mut frames = hv.frames.lock();
-            match mapping.add_mapping {
-                DPCI_ADD_MAPPING => {
-                    let mfn = Mfn::new(mapping.first_mfn + done);
-                    p2m.map_range(memory, &mut *frames, first, mfn, left, Kind::Device, u32::MAX)
-                }
-                DPCI_REMOVE_MAPPING => p2m.unmap_range(memory, &mut *frames, first, left, u32::MAX),
-                _ => return Err(Errno::EINVAL),
+        let mut tables = Tables::of(hv, domain);
+        let step = match mapping.add_mapping {
+            DPCI_ADD_MAPPING => {
+                let mfn = Mfn::new(mapping.first_mfn + done);
+                p2m.map_range(memory, &mut tables, first, mfn, left, Kind::Device, u32::MAX)
             }
+            DPCI_REMOVE_MAPPING => p2m.unmap_range(memory, &mut tables, first, left, u32::MAX),
+            _ => return Err(Errno::EINVAL),
         }?;
         done += step.done.max(1);
         let released = hv.flush(domain, &p2m, step.flush);
@@ -101,7 +106,7 @@ pub(super) fn get_pool(request: &mut Request<'_>) -> Result<(), Errno> {
     request.reply()
 }
 
-/// Nothing is set aside: tables are taken when they are needed. The size is their limit.
+/// Sets memory aside for the domain's tables; its size is their limit.
 pub(super) fn set_pool(request: &Request<'_>) -> Result<(), Errno> {
     let PagingMempool { size } = request.domctl.payload();
     if !size.is_multiple_of(PAGE_SIZE) {
@@ -112,6 +117,7 @@ pub(super) fn set_pool(request: &Request<'_>) -> Result<(), Errno> {
     if tables < p2m.tables() {
         return Err(Errno::ENOMEM);
     }
+    request.caller.hv.frames.lock().set_pool(request.domain.id, tables.into())?;
     p2m.set_table_limit(tables);
     Ok(())
 }

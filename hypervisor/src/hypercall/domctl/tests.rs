@@ -12,7 +12,7 @@ use hv_core::addr::{Gfn, MachineAddr, Mfn};
 use hv_core::guest::{GuestMemory, Handle};
 use hv_core::ids::{DomId, Irq, VcpuId};
 use hv_core::lifecycle::ShutdownReason;
-use hv_core::p2m::{Kind, TableFrames};
+use hv_core::p2m::Kind;
 use hv_core::sched::Hold;
 use hypercall_abi::arch_arm::{ArchDomainconfig, VGCF_ONLINE, VcpuGuestContext};
 use hypercall_abi::domctl::{
@@ -165,7 +165,7 @@ fn configurations_that_cannot_be_are_refused() {
     bed.write_protect(true);
     assert_eq!(bed.call(0, DOMCTL, [REQUEST, 0, 0, 0, 0]), Errno::EFAULT.into());
     bed.write_protect(false);
-    assert_eq!(bed.hv.all_domains().len(), 3, "nobody could be told of it");
+    assert_eq!(bed.hv.all_domains().unwrap().len(), 3, "nobody could be told of it");
 }
 
 #[test]
@@ -207,13 +207,13 @@ fn a_guest_whose_interrupt_controller_finds_no_memory_leaves_nothing() {
     let mut bed = Testbed::new();
     bed.hv.host.gic = HostGic::V2 { interface: MachineAddr::new(0xff84_6000) };
     let mut taken = Vec::new();
-    while let Some((frame, _)) = TableFrames::alloc(&mut *bed.hv.frames.lock(), 0) {
-        taken.push(frame);
+    while let Ok(frame) = { bed.hv.frames.lock().alloc_hypervisor(0) } {
+        taken.push(frame.first);
     }
     // With one frame more each time, it fails at each of its steps.
     let mut made = false;
-    for count in 0..24 {
-        assert_eq!(bed.hv.frames.lock().free(), count);
+    for count in 0..300 {
+        assert_eq!(bed.hv.frames.lock().available(), count);
         match create(&bed, 9, &wanted()) {
             Ok(_) => {
                 made = true;
@@ -221,8 +221,8 @@ fn a_guest_whose_interrupt_controller_finds_no_memory_leaves_nothing() {
             }
             Err(error) => assert_eq!(error, Errno::ENOMEM, "{count} frames"),
         }
-        assert_eq!(bed.hv.frames.lock().free(), count, "they all came back");
-        TableFrames::free(&mut *bed.hv.frames.lock(), taken.pop().unwrap(), 0);
+        assert_eq!(bed.hv.frames.lock().available(), count, "they all came back");
+        bed.hv.frames.lock().free_hypervisor(taken.pop().unwrap(), 1);
     }
     assert!(made);
 }
@@ -443,7 +443,7 @@ fn domains_are_refused_before_the_heap_is_full() {
     let taken = &bed.hv.machine.heap_taken;
     let all = bed.hv.machine.heap_free();
     let made = create(&bed, 0, &wanted()).unwrap();
-    taken.store(all - (1 << 20) - 1024, Ordering::Relaxed);
+    taken.store(all - crate::room::RESERVE - 1024, Ordering::Relaxed);
     let before = bed.hv.frames.lock().free();
     assert_eq!(create(&bed, 0, &wanted()), Err(Errno::ENOMEM));
     let vcpus = |max| op(&bed, abi::XEN_DOMCTL_MAX_VCPUS, made, &MaxVcpus { max });

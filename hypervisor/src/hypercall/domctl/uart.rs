@@ -1,7 +1,6 @@
 //! `XEN_DOMCTL_vuart_op`: the virtual UART of a domain that has not run yet.
 
 use super::Request;
-use crate::hypercall::event_channel::PORTS_ROOM;
 use hv_core::addr::Gfn;
 use hv_core::ids::DomId;
 use hypercall_abi::domctl::{VuartOp, XEN_DOMCTL_VUART_OP_INIT, XEN_DOMCTL_VUART_TYPE_VPL011};
@@ -19,7 +18,7 @@ pub(super) fn operate(request: &mut Request<'_>) -> Result<(), Errno> {
     if wanted.kind != XEN_DOMCTL_VUART_TYPE_VPL011 {
         return Err(Errno::EOPNOTSUPP);
     }
-    hv.has_room(PORTS_ROOM)?;
+    hv.widen_ports(domain)?;
     // As on Xen, `DOMID_SELF` names nobody here.
     let port = hv.give_uart(domain, Gfn::new(wanted.gfn), DomId(wanted.console_domid))?;
     wanted.evtchn = port.number();

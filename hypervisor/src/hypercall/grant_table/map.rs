@@ -5,7 +5,7 @@ use crate::domain::Domain;
 use crate::domain::memory::Tables;
 use crate::hypercall::Caller;
 use hv_core::addr::{Gfn, GuestAddr, Mfn};
-use hv_core::grant::{Access, GrantError, Mapping, Released};
+use hv_core::grant::{Access, GrantError, GrantTable, Mapping, Released};
 use hv_core::ids::{DomId, GrantRef};
 use hv_core::p2m::{Kind, Released as FramesOut, Stale};
 use hypercall_abi::grant_table::{
@@ -15,8 +15,9 @@ use hypercall_abi::grant_table::{
 
 /// One frame needs at most so many changes of the table: the entry, after what is around it is split.
 const ONE_ENTRY: u32 = 1;
-/// Bytes of the heap that more handles take at most.
-const HANDLES_ROOM: usize = 16 << 10;
+/// How many handles are looked through for that of a mapping which another one replaces: all that a
+/// guest has unless its limit was raised.
+const REPLACED_BUDGET: u32 = 4096;
 
 /// Maps one granted frame.
 pub(super) fn map(caller: &Caller<'_>, request: &mut GnttabMapGrantRef) -> Undo {
@@ -52,16 +53,25 @@ fn try_map(caller: &Caller<'_>, request: &GnttabMapGrantRef) -> Result<(u32, Mfn
     })?;
     let gfn = GuestAddr::new(request.host_addr).frame();
     let mapping = Mapping { dom, grant, access, gfn, mfn };
-    let mut replaced = None;
+    let mut replaced = Replaced::default();
     let mut grants = caller.domain.grants.lock();
-    let inserted = if grants.must_grow() && caller.hv.has_room(HANDLES_ROOM).is_err() {
-        Err(GrantError::NoSpace)
-    } else {
-        grants.insert(mapping, || place(caller, gfn, mfn, access, &mut replaced))
+    if grants.needs_handles() {
+        add_handles(caller, &mut grants);
+    }
+    let inserted =
+        grants.insert(memory, mapping, || place(caller, gfn, mfn, access, &mut replaced));
+    let out = match inserted {
+        Ok((handle, ())) if replaced.was_grant => {
+            grants.take_replaced(memory, gfn, handle, REPLACED_BUDGET)
+        }
+        Ok(_) | Err(_) => None,
     };
     drop(grants);
-    if let Some(replaced) = replaced {
-        caller.hv.let_go(caller.domain, replaced);
+    if let Some(frames) = replaced.frames {
+        caller.hv.let_go(caller.domain, frames);
+    }
+    if let Some(out) = out {
+        end_mapping(caller, out);
     }
     match inserted {
         Ok((handle, ())) => Ok((handle, mfn)),
@@ -69,6 +79,23 @@ fn try_map(caller: &Caller<'_>, request: &GnttabMapGrantRef) -> Result<(u32, Mfn
             end_use(caller, &granter, grant, access);
             Err(error)
         }
+    }
+}
+
+/// What a new mapping took the place of.
+#[derive(Default)]
+struct Replaced {
+    /// Frames that the translations held.
+    frames: Option<FramesOut>,
+    /// Another granted frame, whose handle is to be given back.
+    was_grant: bool,
+}
+
+/// Adds a frame of handles; without one the caller has no handle left.
+fn add_handles(caller: &Caller<'_>, grants: &mut GrantTable) {
+    let frame = caller.hv.frames.lock().alloc_for_grants(caller.domain.id);
+    if let Ok(frame) = frame {
+        grants.add_handles(caller.memory(), frame.first);
     }
 }
 
@@ -83,7 +110,12 @@ pub(super) fn unmap_and_replace(caller: &Caller<'_>, request: &mut GnttabUnmapAn
     let outcome = if request.new_addr == 0 {
         try_unmap(caller, request.handle, request.host_addr)
     } else {
-        caller.domain.grants.lock().mapping(request.handle).and(Err(GrantError::General))
+        caller
+            .domain
+            .grants
+            .lock()
+            .mapping(caller.memory(), request.handle)
+            .and(Err(GrantError::General))
     };
     request.status = status(outcome);
     Undo::Nothing
@@ -91,7 +123,7 @@ pub(super) fn unmap_and_replace(caller: &Caller<'_>, request: &mut GnttabUnmapAn
 
 /// Takes back a mapping that the guest could not be told of.
 pub(super) fn undo(caller: &Caller<'_>, handle: u32) {
-    let mapping = caller.domain.grants.lock().mapping(handle);
+    let mapping = caller.domain.grants.lock().mapping(caller.memory(), handle);
     if let Ok(mapping) = mapping {
         // It fails only if the guest has unmapped it meanwhile, having guessed the handle.
         let _ = try_unmap(caller, handle, mapping.gfn.base().raw());
@@ -102,16 +134,22 @@ fn try_unmap(caller: &Caller<'_>, handle: u32, host_addr: u64) -> Result<(), Gra
     let mut grants = caller.domain.grants.lock();
     if host_addr == 0 {
         // Nothing is asked for: the handle stays.
-        return grants.mapping(handle).map(|_| ());
+        return grants.mapping(caller.memory(), handle).map(|_| ());
     }
     let gfn = GuestAddr::new(host_addr).frame();
-    let (mapping, ()) = grants.remove(handle, gfn, |mapping| displace(caller, mapping))?;
+    let memory = caller.memory();
+    let (mapping, ()) = grants.remove(memory, handle, gfn, |mapping| displace(caller, mapping))?;
     drop(grants);
+    end_mapping(caller, mapping);
+    Ok(())
+}
+
+/// Ends the use of a grant by a mapping that is no more.
+fn end_mapping(caller: &Caller<'_>, mapping: Mapping) {
     // A domain that grants something exists for as long as it is in use.
     if let Some(granter) = caller.hv.domain(mapping.dom) {
         end_use(caller, &granter, mapping.grant, mapping.access);
     }
-    Ok(())
 }
 
 /// Ends a use of a grant, and with the last one the hold on its frame.
@@ -141,7 +179,7 @@ fn place(
     gfn: Gfn,
     mfn: Mfn,
     access: Access,
-    replaced: &mut Option<FramesOut>,
+    replaced: &mut Replaced,
 ) -> Result<(), GrantError> {
     let kind = match access {
         Access::Read => Kind::GrantRo,
@@ -153,17 +191,20 @@ fn place(
         hv.invalidate(caller.domain, &p2m, Stale::Written);
         return Ok(());
     }
+    let before = p2m.lookup(memory, gfn);
+    let mut tables = Tables::of(hv, caller.domain);
     let step = p2m
-        .map_range(memory, &mut Tables(&hv.frames), gfn, mfn, 1, kind, ONE_ENTRY)
+        .map_range(memory, &mut tables, gfn, mfn, 1, kind, ONE_ENTRY)
         .map_err(|_| GrantError::General)?;
-    *replaced = Some(hv.flush(caller.domain, &p2m, step.flush));
+    replaced.was_grant = before.is_some_and(|before| before.kind.is_grant());
+    replaced.frames = Some(hv.flush(caller.domain, &p2m, step.flush));
     Ok(())
 }
 
 /// Unmaps the frame at the mapping's place, if it is still there.
 fn displace(caller: &Caller<'_>, mapping: Mapping) -> Result<(), GrantError> {
     let mut p2m = caller.domain.p2m.lock();
-    let is_it = |mfn, kind| mfn == mapping.mfn && matches!(kind, Kind::GrantRo | Kind::GrantRw);
+    let is_it = |mfn, kind: Kind| mfn == mapping.mfn && kind.is_grant();
     let (_, stale) =
         p2m.unmap_page(caller.memory(), mapping.gfn, is_it).ok_or(GrantError::General)?;
     caller.hv.invalidate(caller.domain, &p2m, stale);

@@ -53,7 +53,7 @@ pub(super) fn remove(caller: &Caller<'_>, argument: u64) -> Result<u64, Errno> {
         if !found.kind.holds_frame() {
             return Err(Errno::ENOENT);
         }
-        let mut tables = crate::domain::memory::Tables(&caller.hv.frames);
+        let mut tables = crate::domain::memory::Tables::of(caller.hv, &domain);
         let step = p2m.unmap_range(memory, &mut tables, gfn, 1, 1)?;
         caller.hv.flush(&domain, &p2m, step.flush)
     };

@@ -194,7 +194,7 @@ fn take_extent(caller: &Caller<'_>, request: &Request, first: Gfn) -> Extent {
                 return Extent::Refused;
             }
             let count = rest.min(request.frames() - done);
-            let mut tables = Tables(&caller.hv.frames);
+            let mut tables = Tables::of(caller.hv, &request.domain);
             let Ok(step) = p2m.unmap_range(memory, &mut tables, gfn, count, 1) else {
                 return Extent::Refused;
             };

@@ -36,7 +36,8 @@ pub(super) fn physinfo(request: &mut Request<'_>) -> Result<(), Errno> {
     };
     {
         let frames = hv.frames.lock();
-        info.free_pages = frames.free();
+        // What is set aside for domains' tables is not free for anything else.
+        info.free_pages = frames.available();
         info.outstanding_pages = frames.claimed();
     }
     request.sysctl.set_payload(&info);
@@ -66,7 +67,7 @@ pub(super) fn available_heap(request: &mut Request<'_>) -> Result<(), Errno> {
     if wanted.node > 0 {
         return Err(Errno::EINVAL);
     }
-    wanted.avail_bytes = request.caller.hv.frames.lock().free() * PAGE_SIZE;
+    wanted.avail_bytes = request.caller.hv.frames.lock().available() * PAGE_SIZE;
     request.sysctl.set_payload(&wanted);
     request.reply()
 }

@@ -2,9 +2,9 @@
 
 use super::Request;
 use crate::hypercall::{Caller, bitmap};
-use alloc::vec::Vec;
 use hv_core::ids::{CpuId, DomId};
 use hv_core::sched::Kick;
+use hv_core::sched::affinity::CpuSet;
 use hv_core::sched::pool::{PoolError, PoolId};
 use hv_core::time::Nanos;
 use hypercall_abi::domctl::XEN_SCHEDULER_CREDIT2;
@@ -25,6 +25,7 @@ pub fn errno(error: PoolError) -> Errno {
         PoolError::NoSuchCpu | PoolError::BootCpu => Errno::EINVAL,
         PoolError::NotFree => Errno::ENODEV,
         PoolError::NotMember => Errno::EADDRNOTAVAIL,
+        PoolError::NoMemory => Errno::ENOMEM,
     }
 }
 
@@ -69,9 +70,9 @@ fn cpu(wanted: &CpupoolOp) -> Option<CpuId> {
     (wanted.cpu != abi::XEN_SYSCTL_CPUPOOL_PAR_ANY).then_some(CpuId(wanted.cpu))
 }
 
-fn kick(caller: &Caller<'_>, done: Result<Vec<Kick>, PoolError>) -> Result<(), Errno> {
-    for kick in done.map_err(errno)? {
-        caller.hv.kick_cpu(kick);
+fn kick(caller: &Caller<'_>, done: Result<CpuSet, PoolError>) -> Result<(), Errno> {
+    for cpu in done.map_err(errno)?.iter() {
+        caller.hv.kick_cpu(Kick::Cpu(cpu));
     }
     Ok(())
 }
@@ -87,7 +88,7 @@ fn create(caller: &Caller<'_>, wanted: &mut CpupoolOp) -> Result<(), Errno> {
 }
 
 fn describe(caller: &Caller<'_>, wanted: &mut CpupoolOp) -> Result<(), Errno> {
-    let domains = caller.hv.all_domains();
+    let domains = caller.hv.all_domains()?;
     let scheduler = caller.hv.scheduler.lock();
     let pool = scheduler.pool_from(PoolId(wanted.cpupool_id)).ok_or(Errno::ENOENT)?;
     let inside = domains.iter().filter(|domain| scheduler.pool_of(domain.id) == pool.id);
@@ -151,6 +152,7 @@ mod tests {
             (PoolError::InUse, Errno::EBUSY),
             (PoolError::NoSuchCpu, Errno::EINVAL),
             (PoolError::BootCpu, Errno::EINVAL),
+            (PoolError::NoMemory, Errno::ENOMEM),
             (PoolError::NotFree, Errno::ENODEV),
             (PoolError::NotMember, Errno::EADDRNOTAVAIL),
         ];
