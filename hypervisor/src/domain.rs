@@ -15,6 +15,7 @@ pub mod uart;
 pub mod vcpu;
 
 use crate::lock::Lock;
+use crate::machine::Memory;
 use crate::range_set::RangeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -25,6 +26,7 @@ use hv_core::evtchn::PortTable;
 use hv_core::grant::GrantTable;
 use hv_core::ids::{DomId, Irq, VcpuId};
 use hv_core::lifecycle::Lifecycle;
+use hv_core::memory::FrameMemory;
 use hv_core::p2m::{P2m, Vmid};
 use hv_core::privilege::Subject;
 use hv_core::vgic::Vgic;
@@ -37,6 +39,9 @@ pub const PARAMETERS: usize = 39;
 
 /// Number of watchdogs a domain may have running (`SCHEDOP_watchdog`).
 pub const WATCHDOGS: usize = 2;
+
+/// A domain's grant table, in this machine's memory.
+pub type Grants = GrantTable<<Memory as FrameMemory>::Own>;
 
 /// What a domain was created with; it does not change.
 #[derive(Clone, Debug)]
@@ -74,7 +79,7 @@ pub struct Domain {
     /// Its event channels.
     pub ports: Lock<PortTable>,
     /// What it grants, and what it has mapped of others' grants.
-    pub grants: Lock<GrantTable>,
+    pub grants: Lock<Grants>,
     /// Its memory.
     pub p2m: Lock<P2m>,
     /// Its interrupt controller.

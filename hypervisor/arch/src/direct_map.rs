@@ -17,7 +17,7 @@ use crate::regs::DczidEl0;
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use hv_core::addr::{MachineAddr, Mfn, PAGE_SIZE, to_index};
-use hv_core::memory::FrameMemory;
+use hv_core::memory::{FrameMemory, OwnFrame, Words};
 
 /// The frames that the allocator manages.
 #[derive(Clone, Copy, Debug, Default)]
@@ -140,6 +140,16 @@ macro_rules! atomic {
 }
 
 impl FrameMemory for DirectMap {
+    type Own = &'static Words;
+
+    fn own(&self, mfn: Mfn) -> OwnFrame<&'static Words> {
+        let pointer = self.pointer(mfn.base(), size_of::<Words>());
+        // SAFETY: the page is managed memory, which is mapped for good and which only atomics and the
+        // copies of this file ever access. Pages are aligned to more than a word.
+        let words = unsafe { &*pointer.cast() };
+        OwnFrame { mfn, words }
+    }
+
     #[inline]
     fn read(&self, at: MachineAddr, bytes: &mut [u8]) {
         if !self.try_read(at, bytes) {

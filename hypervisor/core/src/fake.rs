@@ -1,8 +1,9 @@
 //! Stand-ins for the machine, for tests on the host. They are values, never statics.
 
 use crate::addr::{MachineAddr, Mfn, PAGE_SIZE, to_index};
-use crate::memory::FrameMemory;
-use alloc::{boxed::Box, collections::BTreeMap};
+use crate::memory::{FrameMemory, OwnFrame, Words};
+use alloc::{boxed::Box, collections::BTreeMap, sync::Arc};
+use core::sync::atomic::AtomicU64;
 use spin::Mutex;
 
 type Page = Box<[u8; to_index(PAGE_SIZE)]>;
@@ -45,6 +46,13 @@ impl FakeMemory {
 }
 
 impl FrameMemory for FakeMemory {
+    type Own = Arc<Words>;
+
+    /// Returns words that are zero, apart from what [`FrameMemory::load_u64`] and the others reach.
+    fn own(&self, mfn: Mfn) -> OwnFrame<Arc<Words>> {
+        OwnFrame { mfn, words: Arc::new([const { AtomicU64::new(0) }; 512]) }
+    }
+
     fn read(&self, at: MachineAddr, bytes: &mut [u8]) {
         self.each_byte(at, bytes.len(), |index, byte| {
             if let Some(slot) = bytes.get_mut(index) {

@@ -26,12 +26,13 @@ pub use copy::{CopyRequest, Side, check_bounds};
 pub use maptrack::{HANDLES_PER_FRAME, Mapping, Search};
 
 use crate::{
-    addr::{Gfn, MachineAddr, Mfn},
+    addr::{Gfn, MachineAddr, Mfn, to_index},
     ids::{DomId, GrantRef},
-    memory::FrameMemory,
+    memory::{FrameMemory, OwnFrame, Words},
 };
 use active::{ActiveTable, FRAMES_PER_FRAME, Uses};
 use alloc::vec::Vec;
+use core::ops::Deref;
 use maptrack::Maptrack;
 
 /// Entries in a frame of the shared table.
@@ -125,20 +126,20 @@ impl Limits {
 
     /// Returns how many bytes of heap the table takes: the lists of its frames.
     pub const fn bytes(self) -> usize {
-        crate::addr::to_index(self.frames_at_most()) * size_of::<Mfn>()
+        to_index(self.frames_at_most()) * size_of::<OwnFrame<&Words>>()
     }
 }
 
-/// A domain's grant table.
+/// A domain's grant table; `W` are the words of a frame that only the hypervisor uses.
 #[derive(Debug)]
-pub struct GrantTable {
+pub struct GrantTable<W> {
     max_frames: u32,
     frames: Vec<Mfn>,
-    active: ActiveTable,
-    maptrack: Maptrack,
+    active: ActiveTable<W>,
+    maptrack: Maptrack<W>,
 }
 
-impl GrantTable {
+impl<W: Deref<Target = Words>> GrantTable<W> {
     /// Creates a table without frames; nothing is allocated later.
     pub fn new(limits: Limits) -> Self {
         let frames = limits.frames as usize;
@@ -171,7 +172,7 @@ impl GrantTable {
     /// Adds a zeroed frame to the shared table, and the zeroed frames that keep its uses.
     ///
     /// [`Self::missing`] must have said that there may be one more.
-    pub fn add_frame(&mut self, frame: Mfn, uses: [Mfn; FRAMES_PER_FRAME]) {
+    pub fn add_frame(&mut self, frame: Mfn, uses: [OwnFrame<W>; FRAMES_PER_FRAME]) {
         self.frames.push(frame);
         self.active.add(uses);
     }
@@ -208,10 +209,10 @@ impl GrantTable {
         resolve: impl FnOnce(Gfn) -> Result<Mfn, GrantError>,
     ) -> Result<Mfn, GrantError> {
         let at = self.entry(grant)?;
-        let active = self.active.place(grant).ok_or(GrantError::BadGrantRef)?;
-        let mut uses = active.uses(memory);
+        let active = self.active.get(grant).ok_or(GrantError::BadGrantRef)?;
+        let mut uses = active.uses();
         let is_used = uses.any();
-        let before = active.what(memory);
+        let before = active.what();
         if is_used && before.1 != by {
             return Err(GrantError::General);
         }
@@ -231,10 +232,10 @@ impl GrantTable {
             let mfn = resolve(entry::frame(memory, at)).inspect_err(|_| {
                 entry::clear(memory, at, entry::Clear::ReadingAndWriting);
             })?;
-            active.set_what(memory, mfn, by);
+            active.set_what(mfn, by);
             mfn
         };
-        active.set_uses(memory, uses);
+        active.set_uses(uses);
         self.active.used();
         Ok(mfn)
     }
@@ -246,16 +247,17 @@ impl GrantTable {
         grant: GrantRef,
         access: Access,
     ) -> Released {
-        let place = self.active.place(grant).expect("a use keeps its entry");
+        let active = self.active.get(grant).expect("a use keeps its entry");
         let at = self.entry(grant);
-        let Uses { mut readers, mut writers } = place.uses(memory);
+        let Uses { mut readers, mut writers } = active.uses();
         let count = match access {
             Access::Read => &mut readers,
             Access::Write => &mut writers,
         };
         *count = count.checked_sub(1).expect("each use ends once");
         let uses = Uses { readers, writers };
-        place.set_uses(memory, uses);
+        active.set_uses(uses);
+        let (mfn, _) = active.what();
         if let Ok(at) = at {
             match (uses.any(), writers != 0) {
                 (false, _) => entry::clear(memory, at, entry::Clear::ReadingAndWriting),
@@ -266,7 +268,7 @@ impl GrantTable {
             }
         }
         self.active.unused();
-        if uses.any() { Released::InUse } else { Released::Last(place.what(memory).0) }
+        if uses.any() { Released::InUse } else { Released::Last(mfn) }
     }
 
     /// Says whether another mapping needs a frame for its handle, which [`Self::add_handles`] takes.
@@ -276,67 +278,59 @@ impl GrantTable {
     }
 
     /// Adds a frame of handles, which [`Self::needs_handles`] has asked for.
-    pub fn add_handles(&mut self, memory: &impl FrameMemory, frame: Mfn) {
-        self.maptrack.grow(memory, frame);
+    pub fn add_handles(&mut self, frame: OwnFrame<W>) {
+        self.maptrack.grow(frame);
     }
 
     /// Records a mapping of another's frame; `map` is to make it. Returns its handle, and what `map`
     /// gave.
     pub fn insert<T>(
         &mut self,
-        memory: &impl FrameMemory,
         mapping: Mapping,
         map: impl FnOnce() -> Result<T, GrantError>,
     ) -> Result<(u32, T), GrantError> {
         let handle = self.maptrack.vacant().ok_or(GrantError::NoSpace)?;
         let packed = mapping.pack().ok_or(GrantError::General)?;
         let made = map()?;
-        self.maptrack.fill(memory, handle, packed);
+        self.maptrack.fill(handle, packed);
         Ok((handle, made))
     }
 
     /// Returns the mapping behind `handle`.
-    pub fn mapping(&self, memory: &impl FrameMemory, handle: u32) -> Result<Mapping, GrantError> {
-        self.maptrack.get(memory, handle).ok_or(GrantError::BadHandle)
+    pub fn mapping(&self, handle: u32) -> Result<Mapping, GrantError> {
+        self.maptrack.get(handle).ok_or(GrantError::BadHandle)
     }
 
     /// Forgets the mapping behind `handle`, which must be the one at `gfn`; `unmap` is to undo it. On
     /// an error it stays.
     pub fn remove<T>(
         &mut self,
-        memory: &impl FrameMemory,
         handle: u32,
         gfn: Gfn,
         unmap: impl FnOnce(Mapping) -> Result<T, GrantError>,
     ) -> Result<(Mapping, T), GrantError> {
-        let mapping = self.mapping(memory, handle)?;
+        let mapping = self.mapping(handle)?;
         if mapping.gfn != gfn {
             return Err(GrantError::General);
         }
         let undone = unmap(mapping)?;
-        self.maptrack.clear(memory, handle);
+        self.maptrack.clear(handle);
         Ok((mapping, undone))
     }
 
     /// Takes out a mapping at `gfn` in whose place the one with the handle `by` was put.
     ///
     /// One that is not among the first `budget` handles is not found: it keeps its handle.
-    pub fn take_replaced(
-        &mut self,
-        memory: &impl FrameMemory,
-        gfn: Gfn,
-        by: u32,
-        budget: u32,
-    ) -> Option<Mapping> {
-        let handle = self.maptrack.at_gfn(memory, gfn, by, budget)?;
-        let mapping = self.maptrack.get(memory, handle);
-        self.maptrack.clear(memory, handle);
+    pub fn take_replaced(&mut self, gfn: Gfn, by: u32, budget: u32) -> Option<Mapping> {
+        let handle = self.maptrack.at_gfn(gfn, by, budget)?;
+        let mapping = self.maptrack.get(handle);
+        self.maptrack.clear(handle);
         mapping
     }
 
     /// Takes any mapping out, for the end of the domain; nothing when there is none left.
-    pub fn take_mapping(&mut self, memory: &impl FrameMemory) -> Option<Mapping> {
-        self.maptrack.take_any(memory)
+    pub fn take_mapping(&mut self) -> Option<Mapping> {
+        self.maptrack.take_any()
     }
 
     /// Says how many mappings of others' frames there are.
@@ -345,14 +339,8 @@ impl GrantTable {
     }
 
     /// Looks for a mapping of `mfn` among `budget` handles from `handle` on.
-    pub fn find_mapping(
-        &self,
-        memory: &impl FrameMemory,
-        mfn: Mfn,
-        handle: u32,
-        budget: u32,
-    ) -> Search {
-        self.maptrack.find(memory, mfn, handle, budget)
+    pub fn find_mapping(&self, mfn: Mfn, handle: u32, budget: u32) -> Search {
+        self.maptrack.find(mfn, handle, budget)
     }
 
     /// Exchanges two entries of the shared table that nobody uses.
@@ -366,7 +354,7 @@ impl GrantTable {
         if left == right {
             return Ok(());
         }
-        if self.active.is_used(memory, left) || self.active.is_used(memory, right) {
+        if self.active.is_used(left) || self.active.is_used(right) {
             return Err(GrantError::TryAgain);
         }
         let values = (memory.load_u64(at.0), memory.load_u64(at.1));
@@ -393,11 +381,11 @@ impl GrantTable {
 mod tests {
     use super::*;
     use crate::fake::FakeMemory;
+    use alloc::sync::Arc;
 
     const HOLDER: DomId = DomId(0);
     const REF: GrantRef = GrantRef(9);
     const TABLE: Mfn = Mfn::new(0x4_0000);
-    const USES: [Mfn; 2] = [Mfn::new(0x4_0010), Mfn::new(0x4_0011)];
     const GRANTED: Mfn = Mfn::new(0x4_1234);
     const READ_ONLY: u16 = 1 | 4;
     const WRITABLE: u16 = 1;
@@ -406,9 +394,15 @@ mod tests {
         MachineAddr::new(TABLE.base().raw() + u64::from(grant.0) * 8)
     }
 
-    fn grant(memory: &FakeMemory, flags: u16, dom: u16) -> GrantTable {
+    type Table = GrantTable<Arc<Words>>;
+
+    fn uses(memory: &FakeMemory) -> [OwnFrame<Arc<Words>>; 2] {
+        [0x4_0010, 0x4_0011].map(|frame| memory.own(Mfn::new(frame)))
+    }
+
+    fn grant(memory: &FakeMemory, flags: u16, dom: u16) -> Table {
         let mut table = GrantTable::new(Limits::GUEST);
-        table.add_frame(TABLE, USES);
+        table.add_frame(TABLE, uses(memory));
         memory.store_u32(at(REF), u32::from(flags) | u32::from(dom) << 16);
         memory.store_u32(MachineAddr::new(at(REF).raw() + 4), 0x77);
         table
@@ -418,11 +412,7 @@ mod tests {
         memory.load_u32(at(REF)) & 0xffff
     }
 
-    fn acquire(
-        table: &mut GrantTable,
-        memory: &FakeMemory,
-        access: Access,
-    ) -> Result<Mfn, GrantError> {
+    fn acquire(table: &mut Table, memory: &FakeMemory, access: Access) -> Result<Mfn, GrantError> {
         table.acquire(memory, HOLDER, REF, access, |gfn| {
             assert_eq!(gfn, Gfn::new(0x77));
             Ok(GRANTED)
@@ -494,7 +484,7 @@ mod tests {
         let memory = FakeMemory::default();
         let mut table = GrantTable::new(Limits { frames: 1, maptrack_frames: 1 });
         assert!(table.needs_handles());
-        table.add_handles(&memory, Mfn::new(0x4_0020));
+        table.add_handles(memory.own(Mfn::new(0x4_0020)));
         assert!(!table.needs_handles());
         let mapping = Mapping {
             dom: DomId(1),
@@ -503,28 +493,28 @@ mod tests {
             gfn: Gfn::new(5),
             mfn: GRANTED,
         };
-        let failed: Result<(u32, ()), _> =
-            table.insert(&memory, mapping, || Err(GrantError::General));
+        let failed: Result<(u32, ()), _> = table.insert(mapping, || Err(GrantError::General));
         assert_eq!(failed, Err(GrantError::General));
         assert_eq!(table.mappings(), 0);
-        let (handle, ()) = table.insert(&memory, mapping, || Ok(())).unwrap();
-        let elsewhere = table.remove(&memory, handle, Gfn::new(6), |_| Ok(()));
+        let (handle, ()) = table.insert(mapping, || Ok(())).unwrap();
+        let elsewhere = table.remove(handle, Gfn::new(6), |_| Ok(()));
         assert_eq!(elsewhere, Err(GrantError::General));
         let stuck: Result<(Mapping, ()), _> =
-            table.remove(&memory, handle, Gfn::new(5), |_| Err(GrantError::General));
+            table.remove(handle, Gfn::new(5), |_| Err(GrantError::General));
         assert_eq!(stuck, Err(GrantError::General));
-        assert_eq!(table.remove(&memory, handle, Gfn::new(5), |_| Ok(())), Ok((mapping, ())));
-        assert_eq!(table.mapping(&memory, handle), Err(GrantError::BadHandle));
+        assert_eq!(table.remove(handle, Gfn::new(5), |_| Ok(())), Ok((mapping, ())));
+        assert_eq!(table.mapping(handle), Err(GrantError::BadHandle));
     }
 
     #[test]
     fn the_table_grows_to_its_limit() {
+        let memory = FakeMemory::default();
         let mut table = GrantTable::new(Limits { frames: 2, maptrack_frames: 1 });
         assert_eq!(table.missing(2), Ok(2));
         assert_eq!(table.missing(3), Err(GrantError::General));
-        table.add_frame(Mfn::new(1), USES);
+        table.add_frame(Mfn::new(1), uses(&memory));
         assert_eq!(table.missing(2), Ok(1));
-        table.add_frame(Mfn::new(2), USES);
+        table.add_frame(Mfn::new(2), uses(&memory));
         assert_eq!(table.missing(2), Ok(0));
         assert_eq!(table.take_frames().len(), 2);
         assert_eq!(core::iter::from_fn(|| table.take_table()).count(), 4);

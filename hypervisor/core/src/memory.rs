@@ -5,6 +5,21 @@
 //! copies are written against it, so that they run on the host.
 
 use crate::addr::{MachineAddr, Mfn};
+use core::fmt;
+use core::ops::Deref;
+use core::sync::atomic::AtomicU64;
+
+/// The words of a frame.
+pub type Words = [AtomicU64; 512];
+
+/// A frame that only the hypervisor uses, with its words at hand: reaching one costs no look-up.
+#[derive(Clone, Debug)]
+pub struct OwnFrame<W> {
+    /// The frame.
+    pub mfn: Mfn,
+    /// Its words.
+    pub words: W,
+}
 
 /// The frames of real memory, shared by every processor and by running guests.
 ///
@@ -12,6 +27,11 @@ use crate::addr::{MachineAddr, Mfn};
 /// and need natural alignment; they order as sequentially consistent. An address outside the managed
 /// frames is an error of the hypervisor's own and panics: callers check a guest's numbers first.
 pub trait FrameMemory {
+    /// The words of a frame that only the hypervisor uses.
+    type Own: Deref<Target = Words> + fmt::Debug;
+
+    /// Returns the words of a frame that only the hypervisor uses, until it is freed.
+    fn own(&self, frame: Mfn) -> OwnFrame<Self::Own>;
     /// Copies bytes from `at` on into `bytes`; may cross frames that are adjacent.
     fn read(&self, at: MachineAddr, bytes: &mut [u8]);
     /// Copies `bytes` to `at` on; may cross frames that are adjacent.

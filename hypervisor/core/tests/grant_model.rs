@@ -6,12 +6,13 @@ use hv_core::{
     fake::FakeMemory,
     grant::{Access, GrantError, GrantTable, Limits, Mapping, Released, Search},
     ids::{DomId, GrantRef},
-    memory::FrameMemory,
+    memory::{FrameMemory, Words},
 };
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const FRAMES: [Mfn; 2] = [Mfn::new(0x4_0000), Mfn::new(0x4_0009)];
 const ENTRIES: u32 = 1024;
@@ -127,18 +128,19 @@ impl Model {
 
 struct World {
     memory: FakeMemory,
-    table: GrantTable,
+    table: GrantTable<Arc<Words>>,
     model: Model,
 }
 
 impl World {
     fn new() -> Self {
+        let memory = FakeMemory::default();
         let mut table = GrantTable::new(Limits::GUEST);
         for frame in FRAMES {
-            let uses = [1, 2].map(|past| Mfn::new(frame.number() + past));
+            let uses = [1, 2].map(|past| memory.own(Mfn::new(frame.number() + past)));
             table.add_frame(frame, uses);
         }
-        Self { memory: FakeMemory::default(), table, model: Model::default() }
+        Self { memory, table, model: Model::default() }
     }
 
     fn low(&self, grant: u32) -> u32 {
@@ -286,9 +288,9 @@ proptest! {
                     };
                     let made = || if works { Ok(()) } else { Err(GrantError::General) };
                     if table.needs_handles() {
-                        table.add_handles(&memory, Mfn::new(0x9_0000));
+                        table.add_handles(memory.own(Mfn::new(0x9_0000)));
                     }
-                    match table.insert(&memory, mapping, made) {
+                    match table.insert(mapping, made) {
                         Ok((handle, ())) => {
                             prop_assert!(works && model.insert(handle, mapping).is_none());
                         }
@@ -298,7 +300,7 @@ proptest! {
                 }
                 Handle::Remove { handle, gfn, works } => {
                     let undo = |_| if works { Ok(()) } else { Err(GrantError::General) };
-                    let outcome = table.remove(&memory, handle, Gfn::new(gfn), undo);
+                    let outcome = table.remove(handle, Gfn::new(gfn), undo);
                     let expected = match model.get(&handle) {
                         None => Err(GrantError::BadHandle),
                         Some(one) if one.gfn != Gfn::new(gfn) || !works => Err(GrantError::General),
@@ -312,7 +314,7 @@ proptest! {
                 Handle::Find { mfn, budget } => {
                     let mut from = 0;
                     let found = loop {
-                        match table.find_mapping(&memory, Mfn::new(mfn), from, budget) {
+                        match table.find_mapping(Mfn::new(mfn), from, budget) {
                             Search::Found => break true,
                             Search::Absent => break false,
                             Search::From(next) => from = next,
@@ -322,7 +324,7 @@ proptest! {
                 }
                 Handle::TakeAny => {
                     let first = model.pop_first().map(|(_, mapping)| mapping);
-                    prop_assert_eq!(table.take_mapping(&memory), first);
+                    prop_assert_eq!(table.take_mapping(), first);
                 }
             }
             prop_assert_eq!(table.mappings() as usize, model.len());

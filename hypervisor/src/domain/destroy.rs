@@ -164,7 +164,7 @@ impl Hypervisor {
     /// Gives back what it has mapped of others' grants, and takes its own table from it.
     fn return_grants(&self, domain: &Domain) -> Progress {
         loop {
-            let mapping = domain.grants.lock().take_mapping(self.machine.memory());
+            let mapping = domain.grants.lock().take_mapping();
             let Some(mapping) = mapping else { break };
             if let Some(granter) = self.domain(mapping.dom) {
                 let released = granter.grants.lock().release(

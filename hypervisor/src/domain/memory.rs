@@ -6,12 +6,13 @@
 
 use crate::domain::Domain;
 use crate::lock::Lock;
+use crate::machine::Memory;
 use crate::state::Hypervisor;
 use hv_core::addr::{Gfn, Mfn, PAGE_SIZE, to_index};
 use hv_core::evtchn::Virq;
 use hv_core::frames::{Contents, Frames, FramesError, Put};
 use hv_core::ids::DomId;
-use hv_core::memory::FrameMemory;
+use hv_core::memory::{FrameMemory, OwnFrame};
 use hv_core::p2m::{Kind, P2mError, Released, Run, Stale, TableFrames};
 use hv_core::time::Nanos;
 
@@ -21,6 +22,9 @@ const ENTRIES_AT_ONCE: u32 = 512;
 const SCRUB_ORDER: u8 = 6;
 /// Until then the machine is left to Dom0's first steps.
 const SCRUB_FROM: Nanos = Nanos::from_millis(2000);
+
+/// A frame that only the hypervisor uses.
+type OwnWords = OwnFrame<<Memory as FrameMemory>::Own>;
 
 /// Frames for a domain's translation tables, taken one by one from its pool.
 #[derive(Clone, Copy, Debug)]
@@ -232,7 +236,7 @@ impl Hypervisor {
     }
 
     /// Takes a frame of grants for `dom` and those that keep their uses, all zero.
-    fn frames_of_grants(&self, dom: DomId) -> Result<(Mfn, [Mfn; 2]), FramesError> {
+    fn frames_of_grants(&self, dom: DomId) -> Result<(Mfn, [OwnWords; 2]), FramesError> {
         let mut frames = self.frames.lock();
         let first = frames.alloc_for_grants(dom)?;
         let second = frames.alloc_for_grants(dom).inspect_err(|_| {
@@ -248,7 +252,7 @@ impl Hypervisor {
                 self.scrub(frame.first);
             }
         }
-        Ok((shared.first, [first.first, second.first]))
+        Ok((shared.first, [first, second].map(|frame| self.machine.memory().own(frame.first))))
     }
 
     /// Scrubs a little free memory, for a processor with nothing else to do; says if there was any.

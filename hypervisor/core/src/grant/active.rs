@@ -9,17 +9,18 @@
 //! | 1 | 31:0, 63:32 | how often for reading, how often for writing |
 
 use crate::{
-    addr::{MachineAddr, Mfn},
+    addr::Mfn,
     ids::{DomId, GrantRef},
-    memory::FrameMemory,
+    memory::{OwnFrame, Words},
 };
 use alloc::vec::Vec;
+use core::ops::Deref;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Frames of active entries for each frame of the shared table.
 pub(super) const FRAMES_PER_FRAME: usize = 2;
 
 const PER_FRAME: usize = 256;
-const SIZE: u64 = 16;
 const MFN_BITS: u32 = 40;
 const MFN: u64 = (1 << MFN_BITS) - 1;
 
@@ -45,70 +46,70 @@ impl Uses {
     }
 }
 
-/// Where the entry of one grant is.
+/// The entry of one grant.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place(MachineAddr);
+pub(super) struct Active<'a> {
+    what: &'a AtomicU64,
+    counts: &'a AtomicU64,
+}
 
-impl Place {
-    /// Loads how often the grant is used.
+impl Active<'_> {
+    /// Returns how often the grant is used.
     #[inline(always)]
-    pub(super) fn uses(self, memory: &impl FrameMemory) -> Uses {
-        Uses::decode(memory.load_u64(self.counts()))
+    pub(super) fn uses(self) -> Uses {
+        Uses::decode(self.counts.load(Ordering::Relaxed))
     }
 
-    /// Stores how often the grant is used.
+    /// Notes how often the grant is used.
     #[inline(always)]
-    pub(super) fn set_uses(self, memory: &impl FrameMemory, uses: Uses) {
-        memory.store_u64(self.counts(), uses.encode());
+    pub(super) fn set_uses(self, uses: Uses) {
+        self.counts.store(uses.encode(), Ordering::Relaxed);
     }
 
-    /// Loads which frame is used, and by whom.
+    /// Returns which frame is used, and by whom.
     #[inline(always)]
-    pub(super) fn what(self, memory: &impl FrameMemory) -> (Mfn, DomId) {
-        let word = memory.load_u64(self.0);
+    pub(super) fn what(self) -> (Mfn, DomId) {
+        let word = self.what.load(Ordering::Relaxed);
         let by = u16::try_from(word >> MFN_BITS & 0xffff).unwrap_or(u16::MAX);
         (Mfn::new(word & MFN), DomId(by))
     }
 
-    /// Stores which frame is used, and by whom.
+    /// Notes which frame is used, and by whom.
     #[inline(always)]
-    pub(super) fn set_what(self, memory: &impl FrameMemory, mfn: Mfn, by: DomId) {
-        memory.store_u64(self.0, mfn.number() & MFN | u64::from(by.0) << MFN_BITS);
-    }
-
-    const fn counts(self) -> MachineAddr {
-        MachineAddr::new(self.0.raw() + 8)
+    pub(super) fn set_what(self, mfn: Mfn, by: DomId) {
+        let word = mfn.number() & MFN | u64::from(by.0) << MFN_BITS;
+        self.what.store(word, Ordering::Relaxed);
     }
 }
 
 /// The uses of a domain's grants.
 #[derive(Debug)]
-pub(super) struct ActiveTable {
-    frames: Vec<Mfn>,
+pub(super) struct ActiveTable<W> {
+    frames: Vec<OwnFrame<W>>,
     uses: u64,
 }
 
-impl ActiveTable {
-    /// Allocates for the entries of `frames` frames of the shared table.
+impl<W: Deref<Target = Words>> ActiveTable<W> {
+    /// Allocates the list of the frames that go with `frames` frames of the shared table.
     pub(super) fn with_room(frames: usize) -> Self {
         Self { frames: Vec::with_capacity(frames * FRAMES_PER_FRAME), uses: 0 }
     }
 
     /// Adds the zeroed frames that go with another frame of the shared table.
-    pub(super) fn add(&mut self, frames: [Mfn; FRAMES_PER_FRAME]) {
+    pub(super) fn add(&mut self, frames: [OwnFrame<W>; FRAMES_PER_FRAME]) {
         self.frames.extend(frames);
     }
 
-    /// Returns where the entry of `grant` is, which the shared table has.
+    /// Returns the entry of `grant`.
     #[inline(always)]
-    pub(super) fn place(&self, grant: GrantRef) -> Option<Place> {
-        let frame = self.frames.get(grant.index() / PER_FRAME)?;
-        let offset = (grant.index() % PER_FRAME) as u64 * SIZE;
-        Some(Place(MachineAddr::new(frame.base().raw() + offset)))
+    pub(super) fn get(&self, grant: GrantRef) -> Option<Active<'_>> {
+        let words = &*self.frames.get(grant.index() / PER_FRAME)?.words;
+        let first = grant.index() % PER_FRAME * 2;
+        Some(Active { what: words.get(first)?, counts: words.get(first + 1)? })
     }
 
-    pub(super) fn is_used(&self, memory: &impl FrameMemory, grant: GrantRef) -> bool {
-        self.place(grant).is_some_and(|place| place.uses(memory).any())
+    pub(super) fn is_used(&self, grant: GrantRef) -> bool {
+        self.get(grant).is_some_and(|active| active.uses().any())
     }
 
     /// Counts one use more.
@@ -128,32 +129,32 @@ impl ActiveTable {
 
     /// Takes a frame out, for the end of the domain; none while there are uses.
     pub(super) fn take_frame(&mut self) -> Option<Mfn> {
-        if self.uses == 0 { self.frames.pop() } else { None }
+        if self.uses == 0 { self.frames.pop().map(|frame| frame.mfn) } else { None }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::FakeMemory;
+    use crate::{fake::FakeMemory, memory::FrameMemory};
 
     #[test]
     fn neighbours_do_not_touch_each_other() {
         let memory = FakeMemory::default();
         let mut table = ActiveTable::with_room(1);
-        table.add([Mfn::new(0x100), Mfn::new(0x200)]);
+        table.add([0x100, 0x200].map(|frame| memory.own(Mfn::new(frame))));
         for grant in 0..512 {
-            let place = table.place(GrantRef(grant)).unwrap();
-            place.set_what(&memory, Mfn::new(MFN - u64::from(grant)), DomId(0x7fef));
-            place.set_uses(&memory, Uses { readers: grant, writers: u32::MAX - grant });
+            let active = table.get(GrantRef(grant)).unwrap();
+            active.set_what(Mfn::new(MFN - u64::from(grant)), DomId(0x7fef));
+            active.set_uses(Uses { readers: grant, writers: u32::MAX - grant });
         }
         for grant in 0..512 {
-            let place = table.place(GrantRef(grant)).unwrap();
+            let active = table.get(GrantRef(grant)).unwrap();
             let expected = (Mfn::new(MFN - u64::from(grant)), DomId(0x7fef));
-            assert_eq!(place.what(&memory), expected);
+            assert_eq!(active.what(), expected);
             let uses = Uses { readers: grant, writers: u32::MAX - grant };
-            assert_eq!(place.uses(&memory), uses);
+            assert_eq!(active.uses(), uses);
         }
-        assert!(table.place(GrantRef(512)).is_none());
+        assert!(table.get(GrantRef(512)).is_none());
     }
 }

@@ -12,16 +12,18 @@
 
 use super::Access;
 use crate::{
-    addr::{Gfn, MachineAddr, Mfn},
+    addr::{Gfn, Mfn},
     ids::{DomId, GrantRef},
-    memory::FrameMemory,
+    memory::{OwnFrame, Words},
 };
 use alloc::vec::Vec;
+use core::ops::Deref;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Handles in a frame: as many as in one of Xen's, in which limits are given.
 pub const HANDLES_PER_FRAME: u32 = 256;
 
-const SIZE: u64 = 16;
+const WORDS_PER_HANDLE: usize = 2;
 const NO_HANDLE: u32 = u32::MAX;
 
 const MFN_BITS: u32 = 40;
@@ -62,22 +64,22 @@ pub enum Search {
 
 /// A mapping in the two words of its handle.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Words(u64, u64);
+pub(super) struct Packed(u64, u64);
 
 impl Mapping {
     /// Packs the mapping; nothing if a number is past what there can be.
-    pub(super) fn pack(self) -> Option<Words> {
+    pub(super) fn pack(self) -> Option<Packed> {
         let (mfn, gfn, grant) = (self.mfn.number(), self.gfn.number(), u64::from(self.grant.0));
         if mfn > MFN || gfn > GFN || grant > GRANT {
             return None;
         }
         let writable = if self.access == Access::Write { WRITABLE } else { 0 };
         let first = LIVE | writable | u64::from(self.dom.0) << MFN_BITS | mfn;
-        Some(Words(first, grant << GFN_BITS | gfn))
+        Some(Packed(first, grant << GFN_BITS | gfn))
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the fields are cut out on purpose")]
-    const fn unpack(Words(first, second): Words) -> Option<Self> {
+    const fn unpack(Packed(first, second): Packed) -> Option<Self> {
         if first & LIVE == 0 {
             return None;
         }
@@ -93,16 +95,16 @@ impl Mapping {
 
 /// The mappings of a domain, by handle. Handles that were freed are given out again last-in, first-out.
 #[derive(Debug)]
-pub(super) struct Maptrack {
+pub(super) struct Maptrack<W> {
     limit: usize,
-    frames: Vec<Mfn>,
+    frames: Vec<OwnFrame<W>>,
     free: u32,
     live: u32,
     /// [`Self::take_any`] has emptied every slot before this one.
     emptied: u32,
 }
 
-impl Maptrack {
+impl<W: Deref<Target = Words>> Maptrack<W> {
     /// Allocates the list of up to `limit` frames.
     pub(super) fn with_room(limit: usize) -> Self {
         let frames = Vec::with_capacity(limit);
@@ -124,14 +126,16 @@ impl Maptrack {
     }
 
     /// Adds the handles of `frame`, whatever it holds; none is left when it is added.
-    pub(super) fn grow(&mut self, memory: &impl FrameMemory, frame: Mfn) {
+    pub(super) fn grow(&mut self, frame: OwnFrame<W>) {
         let first = self.len();
-        self.frames.push(frame);
-        for index in 0..HANDLES_PER_FRAME {
-            let last = index + 1 == HANDLES_PER_FRAME;
-            let next = if last { self.free } else { first + index + 1 };
-            memory.store_u64(entry(frame, index), u64::from(next));
+        for (slot, handle) in frame.words.chunks(WORDS_PER_HANDLE).zip(first..) {
+            let last = handle + 1 == first + HANDLES_PER_FRAME;
+            let next = if last { self.free } else { handle + 1 };
+            for word in slot {
+                word.store(u64::from(next), Ordering::Relaxed);
+            }
         }
+        self.frames.push(frame);
         self.free = first;
     }
 
@@ -141,57 +145,51 @@ impl Maptrack {
     }
 
     /// Gives `handle`, which [`Self::vacant`] found, to a mapping.
-    pub(super) fn fill(&mut self, memory: &impl FrameMemory, handle: u32, mapping: Words) {
-        let Some(at) = self.at(handle) else { return };
-        let next = memory.load_u64(at);
+    pub(super) fn fill(&mut self, handle: u32, mapping: Packed) {
+        let Some((first, second)) = self.at(handle) else { return };
+        let next = first.load(Ordering::Relaxed);
         if next & LIVE == 0 {
+            second.store(mapping.1, Ordering::Relaxed);
+            first.store(mapping.0, Ordering::Relaxed);
             self.free = u32::try_from(next).unwrap_or(NO_HANDLE);
-            memory.store_u64(second(at), mapping.1);
-            memory.store_u64(at, mapping.0);
             self.live += 1;
             self.emptied = self.emptied.min(handle);
         }
     }
 
     /// Frees `handle`.
-    pub(super) fn clear(&mut self, memory: &impl FrameMemory, handle: u32) {
-        if let Some(at) = self.at(handle)
-            && memory.load_u64(at) & LIVE != 0
+    pub(super) fn clear(&mut self, handle: u32) {
+        if let Some((first, _)) = self.at(handle)
+            && first.load(Ordering::Relaxed) & LIVE != 0
         {
-            memory.store_u64(at, u64::from(self.free));
+            first.store(u64::from(self.free), Ordering::Relaxed);
             self.free = handle;
             self.live -= 1;
         }
     }
 
-    pub(super) fn get(&self, memory: &impl FrameMemory, handle: u32) -> Option<Mapping> {
-        let at = self.at(handle)?;
-        Mapping::unpack(Words(memory.load_u64(at), memory.load_u64(second(at))))
+    pub(super) fn get(&self, handle: u32) -> Option<Mapping> {
+        let (first, second) = self.at(handle)?;
+        let packed = Packed(first.load(Ordering::Relaxed), second.load(Ordering::Relaxed));
+        Mapping::unpack(packed)
     }
 
     /// Takes out the mapping with the lowest handle.
-    pub(super) fn take_any(&mut self, memory: &impl FrameMemory) -> Option<Mapping> {
+    pub(super) fn take_any(&mut self) -> Option<Mapping> {
         if self.live == 0 {
             return None;
         }
-        let handle =
-            (self.emptied..self.len()).find(|handle| self.get(memory, *handle).is_some())?;
-        let mapping = self.get(memory, handle);
-        self.clear(memory, handle);
+        let handle = (self.emptied..self.len()).find(|handle| self.get(*handle).is_some())?;
+        let mapping = self.get(handle);
+        self.clear(handle);
         self.emptied = handle;
         mapping
     }
 
     /// Looks for a mapping of `mfn` among `budget` handles from `first` on.
-    pub(super) fn find(
-        &self,
-        memory: &impl FrameMemory,
-        mfn: Mfn,
-        first: u32,
-        budget: u32,
-    ) -> Search {
+    pub(super) fn find(&self, mfn: Mfn, first: u32, budget: u32) -> Search {
         let end = first.saturating_add(budget).min(self.len());
-        let is_it = |handle| self.get(memory, handle).is_some_and(|mapping| mapping.mfn == mfn);
+        let is_it = |handle| self.get(handle).is_some_and(|mapping| mapping.mfn == mfn);
         if (first..end).any(is_it) {
             Search::Found
         } else if end == self.len() {
@@ -202,14 +200,8 @@ impl Maptrack {
     }
 
     /// Returns the handle of a mapping at `gfn` other than `except`, if it is among the first `budget`.
-    pub(super) fn at_gfn(
-        &self,
-        memory: &impl FrameMemory,
-        gfn: Gfn,
-        except: u32,
-        budget: u32,
-    ) -> Option<u32> {
-        let is_there = |handle| self.get(memory, handle).is_some_and(|mapping| mapping.gfn == gfn);
+    pub(super) fn at_gfn(&self, gfn: Gfn, except: u32, budget: u32) -> Option<u32> {
+        let is_there = |handle| self.get(handle).is_some_and(|mapping| mapping.gfn == gfn);
         (0..self.len().min(budget)).find(|handle| *handle != except && is_there(*handle))
     }
 
@@ -219,32 +211,27 @@ impl Maptrack {
             return None;
         }
         self.free = NO_HANDLE;
-        self.frames.pop()
+        self.frames.pop().map(|frame| frame.mfn)
     }
 
     fn len(&self) -> u32 {
         u32::try_from(self.frames.len()).unwrap_or(0).saturating_mul(HANDLES_PER_FRAME)
     }
 
+    /// Returns the two words of `handle`.
     #[inline(always)]
-    fn at(&self, handle: u32) -> Option<MachineAddr> {
-        let frame = self.frames.get((handle / HANDLES_PER_FRAME) as usize)?;
-        Some(entry(*frame, handle % HANDLES_PER_FRAME))
+    fn at(&self, handle: u32) -> Option<(&AtomicU64, &AtomicU64)> {
+        let words = &*self.frames.get((handle / HANDLES_PER_FRAME) as usize)?.words;
+        let first = (handle % HANDLES_PER_FRAME) as usize * WORDS_PER_HANDLE;
+        Some((words.get(first)?, words.get(first + 1)?))
     }
-}
-
-fn entry(frame: Mfn, index: u32) -> MachineAddr {
-    MachineAddr::new(frame.base().raw() + u64::from(index) * SIZE)
-}
-
-const fn second(first: MachineAddr) -> MachineAddr {
-    MachineAddr::new(first.raw() + 8)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::FakeMemory;
+    use crate::{fake::FakeMemory, memory::FrameMemory};
+    use alloc::sync::Arc;
 
     fn mapping(mfn: u64) -> Mapping {
         Mapping {
@@ -256,13 +243,13 @@ mod tests {
         }
     }
 
-    fn fill(track: &mut Maptrack, memory: &FakeMemory, mfn: u64) -> Option<u32> {
+    fn fill(track: &mut Maptrack<Arc<Words>>, memory: &FakeMemory, mfn: u64) -> Option<u32> {
         if track.is_full() && track.may_grow() {
             let frame = Mfn::new(0x8000 + u64::from(track.len() / HANDLES_PER_FRAME));
-            track.grow(memory, frame);
+            track.grow(memory.own(frame));
         }
         let handle = track.vacant()?;
-        track.fill(memory, handle, mapping(mfn).pack().unwrap());
+        track.fill(handle, mapping(mfn).pack().unwrap());
         Some(handle)
     }
 
@@ -291,11 +278,11 @@ mod tests {
             assert_eq!(fill(&mut track, &memory, 1), Some(handle));
         }
         assert_eq!(fill(&mut track, &memory, 1), None);
-        track.clear(&memory, 150);
-        track.clear(&memory, 150);
+        track.clear(150);
+        track.clear(150);
         assert_eq!(track.live(), 511);
-        assert_eq!(track.get(&memory, 150), None);
-        assert_eq!(track.get(&memory, u32::MAX), None);
+        assert_eq!(track.get(150), None);
+        assert_eq!(track.get(u32::MAX), None);
         assert_eq!(fill(&mut track, &memory, 2), Some(150));
         assert_eq!(fill(&mut track, &memory, 2), None);
     }
@@ -307,11 +294,11 @@ mod tests {
         for mfn in 0..300 {
             fill(&mut track, &memory, mfn);
         }
-        let find = |mfn, from, budget| track.find(&memory, Mfn::new(mfn), from, budget);
+        let find = |mfn, from, budget| track.find(Mfn::new(mfn), from, budget);
         assert_eq!(find(250, 0, 100), Search::From(100));
         assert_eq!(find(250, 200, 100), Search::Found);
         assert_eq!(find(999, 200, 1000), Search::Absent);
-        let at_gfn = |except, budget| track.at_gfn(&memory, Gfn::new(251), except, budget);
+        let at_gfn = |except, budget| track.at_gfn(Gfn::new(251), except, budget);
         assert_eq!(at_gfn(7, 300), Some(250));
         assert_eq!(at_gfn(250, 300), None);
         assert_eq!(at_gfn(7, 200), None, "past the budget");
@@ -324,15 +311,15 @@ mod tests {
         for mfn in 0..300 {
             fill(&mut track, &memory, mfn);
         }
-        track.clear(&memory, 0);
+        track.clear(0);
         let mut taken = 0;
-        while track.take_any(&memory).is_some() {
+        while track.take_any().is_some() {
             taken += 1;
         }
         assert_eq!(taken, 299);
         fill(&mut track, &memory, 7);
         assert_eq!(track.take_frame(), None);
-        assert_eq!(track.take_any(&memory), Some(mapping(7)));
+        assert_eq!(track.take_any(), Some(mapping(7)));
         assert_eq!(core::iter::from_fn(|| track.take_frame()).count(), 2);
         assert_eq!(track.vacant(), None);
     }

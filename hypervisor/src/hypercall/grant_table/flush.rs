@@ -66,12 +66,7 @@ fn flush(caller: &Caller<'_>, request: &GnttabCacheFlush, first: u32) -> Result<
         Owner::Domain(_) | Owner::SharedWith(_) => {
             let mut from = first;
             loop {
-                let found = caller.domain.grants.lock().find_mapping(
-                    caller.memory(),
-                    frame,
-                    from,
-                    SEARCH_STEP,
-                );
+                let found = caller.domain.grants.lock().find_mapping(frame, from, SEARCH_STEP);
                 match found {
                     Search::Found => break,
                     Search::Absent => return Err(Errno::EINVAL),

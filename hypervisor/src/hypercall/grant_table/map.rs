@@ -1,12 +1,13 @@
 //! Mapping another domain's frame and unmapping it again.
 
 use super::{Undo, granter, status};
-use crate::domain::Domain;
 use crate::domain::memory::Tables;
+use crate::domain::{Domain, Grants};
 use crate::hypercall::Caller;
 use hv_core::addr::{Gfn, GuestAddr, Mfn};
-use hv_core::grant::{Access, GrantError, GrantTable, Mapping, Released};
+use hv_core::grant::{Access, GrantError, Mapping, Released};
 use hv_core::ids::{DomId, GrantRef};
+use hv_core::memory::FrameMemory;
 use hv_core::p2m::{Kind, Released as FramesOut, Stale};
 use hypercall_abi::grant_table::{
     GNTMAP_DEVICE_MAP, GNTMAP_HOST_MAP, GNTMAP_READONLY, GnttabMapGrantRef, GnttabUnmapAndReplace,
@@ -58,11 +59,10 @@ fn try_map(caller: &Caller<'_>, request: &GnttabMapGrantRef) -> Result<(u32, Mfn
     if grants.needs_handles() {
         add_handles(caller, &mut grants);
     }
-    let inserted =
-        grants.insert(memory, mapping, || place(caller, gfn, mfn, access, &mut replaced));
+    let inserted = grants.insert(mapping, || place(caller, gfn, mfn, access, &mut replaced));
     let out = match inserted {
         Ok((handle, ())) if replaced.was_grant => {
-            grants.take_replaced(memory, gfn, handle, REPLACED_BUDGET)
+            grants.take_replaced(gfn, handle, REPLACED_BUDGET)
         }
         Ok(_) | Err(_) => None,
     };
@@ -92,10 +92,10 @@ struct Replaced {
 }
 
 /// Adds a frame of handles; without one the caller has no handle left.
-fn add_handles(caller: &Caller<'_>, grants: &mut GrantTable) {
+fn add_handles(caller: &Caller<'_>, grants: &mut Grants) {
     let frame = caller.hv.frames.lock().alloc_for_grants(caller.domain.id);
     if let Ok(frame) = frame {
-        grants.add_handles(caller.memory(), frame.first);
+        grants.add_handles(caller.memory().own(frame.first));
     }
 }
 
@@ -110,12 +110,7 @@ pub(super) fn unmap_and_replace(caller: &Caller<'_>, request: &mut GnttabUnmapAn
     let outcome = if request.new_addr == 0 {
         try_unmap(caller, request.handle, request.host_addr)
     } else {
-        caller
-            .domain
-            .grants
-            .lock()
-            .mapping(caller.memory(), request.handle)
-            .and(Err(GrantError::General))
+        caller.domain.grants.lock().mapping(request.handle).and(Err(GrantError::General))
     };
     request.status = status(outcome);
     Undo::Nothing
@@ -123,7 +118,7 @@ pub(super) fn unmap_and_replace(caller: &Caller<'_>, request: &mut GnttabUnmapAn
 
 /// Takes back a mapping that the guest could not be told of.
 pub(super) fn undo(caller: &Caller<'_>, handle: u32) {
-    let mapping = caller.domain.grants.lock().mapping(caller.memory(), handle);
+    let mapping = caller.domain.grants.lock().mapping(handle);
     if let Ok(mapping) = mapping {
         // It fails only if the guest has unmapped it meanwhile, having guessed the handle.
         let _ = try_unmap(caller, handle, mapping.gfn.base().raw());
@@ -134,11 +129,10 @@ fn try_unmap(caller: &Caller<'_>, handle: u32, host_addr: u64) -> Result<(), Gra
     let mut grants = caller.domain.grants.lock();
     if host_addr == 0 {
         // Nothing is asked for: the handle stays.
-        return grants.mapping(caller.memory(), handle).map(|_| ());
+        return grants.mapping(handle).map(|_| ());
     }
     let gfn = GuestAddr::new(host_addr).frame();
-    let memory = caller.memory();
-    let (mapping, ()) = grants.remove(memory, handle, gfn, |mapping| displace(caller, mapping))?;
+    let (mapping, ()) = grants.remove(handle, gfn, |mapping| displace(caller, mapping))?;
     drop(grants);
     end_mapping(caller, mapping);
     Ok(())
