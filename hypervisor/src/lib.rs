@@ -29,8 +29,8 @@ pub mod room;
 #[cfg(target_os = "none")]
 pub mod start;
 pub mod state;
-#[cfg(test)]
-mod testbed;
+#[cfg(not(target_os = "none"))]
+pub mod testbed;
 pub mod timer;
 pub mod trap;
 #[cfg(target_os = "none")]

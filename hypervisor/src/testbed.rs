@@ -1,4 +1,6 @@
-//! A hypervisor on a machine of values, with a few domains: what the tests of handlers start from.
+//! A hypervisor on a machine of values, with a few domains: what the tests of handlers start from, and
+//! what plays whole campaigns of calls on the host.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use crate::command_line::Options;
 use crate::console::Console;
@@ -24,29 +26,40 @@ use hypercall_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const CPUS: usize = 2;
-const RAM: Mfn = Mfn::new(0x4_0000);
-const RAM_FRAMES: u64 = 0x4000;
+/// The first frame of the host's memory.
+pub const RAM: Mfn = Mfn::new(0x4_0000);
+/// How many frames it has: 64 MiB.
+pub const RAM_FRAMES: u64 = 0x4000;
 /// Frames each domain has, from guest frame [`GUEST_RAM`] on.
-pub(crate) const DOMAIN_FRAMES: u64 = 64;
+pub const DOMAIN_FRAMES: u64 = 64;
 /// The first guest frame of a domain's memory.
-pub(crate) const GUEST_RAM: Gfn = Gfn::new(0x4_0000);
+pub const GUEST_RAM: Gfn = Gfn::new(0x4_0000);
 /// Where the calling guest keeps its requests.
-pub(crate) const REQUEST: u64 = GuestSpace::BASE + 0x100;
+pub const REQUEST: u64 = GuestSpace::BASE + 0x100;
 
 /// A hypervisor and the memory of whichever guest calls it.
-pub(crate) struct Testbed {
-    pub(crate) hv: Hypervisor,
-    pub(crate) guest: GuestSpace,
+#[derive(Debug)]
+pub struct Testbed {
+    /// Everything there is.
+    pub hv: Hypervisor,
+    /// The caller's memory, as it addresses it.
+    pub guest: GuestSpace,
+}
+
+impl Default for Testbed {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Testbed {
     /// Makes Dom0 and domains 1 and 2, each with two virtual processors and some memory.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::with(Options::default())
     }
 
     /// Does as [`Self::new`], with options.
-    pub(crate) fn with(options: Options) -> Self {
+    pub fn with(options: Options) -> Self {
         let mut frames = Frames::new([(RAM, RAM_FRAMES)]);
         frames.add(RAM, RAM_FRAMES);
         let mut scheduler = Scheduler::new(CPUS);
@@ -57,7 +70,7 @@ impl Testbed {
             processors.push(Processor::new(cpu));
         }
         let hv = Hypervisor {
-            machine: Machine::default(),
+            machine: Machine::with_ram(RAM, RAM_FRAMES),
             host: Host {
                 command_line: "dom0_mem=512M console=dtuart".into(),
                 options,
@@ -125,17 +138,17 @@ impl Testbed {
     }
 
     /// Returns domain `id`.
-    pub(crate) fn domain(&self, id: u16) -> Arc<Domain> {
+    pub fn domain(&self, id: u16) -> Arc<Domain> {
         self.hv.domain(DomId(id)).unwrap()
     }
 
     /// Returns the machine's memory.
-    pub(crate) fn memory(&self) -> &Memory {
+    pub fn memory(&self) -> &Memory {
         self.hv.machine.memory()
     }
 
     /// Returns where page `index` of a domain's memory is.
-    pub(crate) fn page(&self, domain: u16, index: u64) -> MachineAddr {
+    pub fn page(&self, domain: u16, index: u64) -> MachineAddr {
         let domain = self.domain(domain);
         let gfn = GUEST_RAM.checked_add(index).unwrap();
         let mapping = domain.p2m.lock().lookup(self.memory(), gfn).unwrap();
@@ -143,7 +156,7 @@ impl Testbed {
     }
 
     /// Makes hypercall `number` from processor 0 of `domain`.
-    pub(crate) fn call(&self, domain: u16, number: u64, arguments: Arguments) -> Outcome {
+    pub fn call(&self, domain: u16, number: u64, arguments: Arguments) -> Outcome {
         let domain = self.domain(domain);
         let vcpu = domain.vcpu(VcpuId(0)).unwrap();
         let caller = Caller { hv: &self.hv, domain: &domain, vcpu, guest: &self.guest };
@@ -151,17 +164,17 @@ impl Testbed {
     }
 
     /// Puts `request` where the caller keeps its requests.
-    pub(crate) fn put<T: IntoBytes + Immutable + ?Sized>(&self, request: &T) {
+    pub fn put<T: IntoBytes + Immutable + ?Sized>(&self, request: &T) {
         self.guest.write(REQUEST, request.as_bytes()).unwrap();
     }
 
     /// Reads the reply from there.
-    pub(crate) fn reply<T: FromBytes + Immutable + IntoBytes>(&self) -> T {
+    pub fn reply<T: FromBytes + Immutable + IntoBytes>(&self) -> T {
         Handle::<T>::from_register(REQUEST).load(&self.guest).unwrap()
     }
 
     /// Makes an operation on one structure: command in x0, its address in x1.
-    pub(crate) fn op<T: IntoBytes + Immutable>(
+    pub fn op<T: IntoBytes + Immutable>(
         &self,
         domain: u16,
         number: u64,
@@ -176,7 +189,7 @@ impl Testbed {
     }
 
     /// Makes an array operation on one element: its count, one, in x2.
-    pub(crate) fn array_op<T: IntoBytes + Immutable>(
+    pub fn array_op<T: IntoBytes + Immutable>(
         &self,
         domain: u16,
         number: u64,
@@ -191,12 +204,12 @@ impl Testbed {
     }
 
     /// Makes every write to the calling guest's memory fail, or not.
-    pub(crate) fn write_protect(&self, on: bool) {
+    pub fn write_protect(&self, on: bool) {
         self.guest.read_only.store(on, core::sync::atomic::Ordering::Relaxed);
     }
 
     /// Makes an interrupt wait, or not.
-    pub(crate) fn interrupt(&self, on: bool) {
+    pub fn interrupt(&self, on: bool) {
         self.hv.machine.interrupted.store(on, core::sync::atomic::Ordering::Relaxed);
     }
 }

@@ -2,26 +2,60 @@
 
 use crate::addr::{MachineAddr, Mfn, PAGE_SIZE, to_index};
 use crate::memory::{FrameMemory, OwnFrame, Words};
-use alloc::{boxed::Box, collections::BTreeMap, sync::Arc};
+use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 use core::sync::atomic::AtomicU64;
 use spin::Mutex;
 
-type Page = Box<[u8; to_index(PAGE_SIZE)]>;
+const PAGE: usize = to_index(PAGE_SIZE);
 
 /// Machine memory as a map of pages that spring up, zeroed, when first touched.
 #[derive(Debug, Default)]
 pub struct FakeMemory {
-    pages: Mutex<BTreeMap<u64, Page>>,
+    pages: Mutex<Pages>,
+    /// Words of frames that only the hypervisor uses, for [`FrameMemory::own`] to hand out.
+    spare: Mutex<Vec<Arc<Words>>>,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    /// Memory that is there from the start, from this frame on.
+    first: u64,
+    ram: Vec<u8>,
+    /// All other pages that were ever touched.
+    others: BTreeMap<u64, Box<[u8; PAGE]>>,
+}
+
+impl Pages {
+    fn page(&mut self, frame: u64) -> &mut [u8] {
+        let offset = frame.checked_sub(self.first).map(|index| to_index(index) * PAGE);
+        match offset.filter(|offset| *offset < self.ram.len()) {
+            Some(offset) => self.ram.get_mut(offset..offset + PAGE).expect("RAM is whole pages"),
+            None => self.others.entry(frame).or_insert_with(|| Box::new([0; PAGE])).as_mut_slice(),
+        }
+    }
 }
 
 impl FakeMemory {
+    /// Makes a memory of which `frames` frames from `first` on are there from the start.
+    pub fn covering(first: Mfn, frames: u64) -> Self {
+        let ram = alloc::vec![0; to_index(frames) * PAGE];
+        let pages = Pages { first: first.number(), ram, others: BTreeMap::new() };
+        Self { pages: Mutex::new(pages), spare: Mutex::default() }
+    }
+
+    /// Keeps the words of `count` frames ready, so that [`FrameMemory::own`] allocates nothing.
+    pub fn stock(&self, count: usize) {
+        let mut spare = self.spare.lock();
+        while spare.len() < count {
+            spare.push(Arc::new([const { AtomicU64::new(0) }; 512]));
+        }
+    }
+
     fn each_byte(&self, at: MachineAddr, len: usize, mut action: impl FnMut(usize, &mut u8)) {
         let mut pages = self.pages.lock();
         for index in 0..len {
             let address = at.checked_add(index as u64).expect("a test's address does not wrap");
-            let page = pages
-                .entry(address.frame().number())
-                .or_insert_with(|| Box::new([0; to_index(PAGE_SIZE)]));
+            let page = pages.page(address.frame().number());
             let byte = page.get_mut(to_index(address.offset())).expect("an offset is in its page");
             action(index, byte);
         }
@@ -35,9 +69,8 @@ impl FakeMemory {
     ) -> [u8; N] {
         assert_eq!(at.raw() % N as u64, 0, "a word is naturally aligned");
         let mut pages = self.pages.lock();
-        let page =
-            pages.entry(at.frame().number()).or_insert_with(|| Box::new([0; to_index(PAGE_SIZE)]));
         let start = to_index(at.offset());
+        let page = pages.page(at.frame().number());
         let bytes = page.get_mut(start..start + N).expect("an aligned word is in one page");
         let old: [u8; N] = (&*bytes).try_into().expect("the slice has this length");
         bytes.copy_from_slice(&change(old));
@@ -50,7 +83,9 @@ impl FrameMemory for FakeMemory {
 
     /// Returns words that are zero, apart from what [`FrameMemory::load_u64`] and the others reach.
     fn own(&self, mfn: Mfn) -> OwnFrame<Arc<Words>> {
-        OwnFrame { mfn, words: Arc::new([const { AtomicU64::new(0) }; 512]) }
+        let spare = self.spare.lock().pop();
+        let words = spare.unwrap_or_else(|| Arc::new([const { AtomicU64::new(0) }; 512]));
+        OwnFrame { mfn, words }
     }
 
     fn read(&self, at: MachineAddr, bytes: &mut [u8]) {
@@ -70,13 +105,15 @@ impl FrameMemory for FakeMemory {
     }
 
     fn copy(&self, from: MachineAddr, to: MachineAddr, len: usize) {
-        let mut bytes = alloc::vec![0; len];
-        self.read(from, &mut bytes);
-        self.write(to, &bytes);
+        // No more than a page is ever copied.
+        let mut bytes = [0; PAGE];
+        let bytes = bytes.get_mut(..len).expect("a copy stays within a page");
+        self.read(from, bytes);
+        self.write(to, bytes);
     }
 
     fn zero(&self, frame: Mfn) {
-        self.pages.lock().remove(&frame.number());
+        self.pages.lock().page(frame.number()).fill(0);
     }
 
     fn clean_and_invalidate(&self, _: MachineAddr, _: usize) {}

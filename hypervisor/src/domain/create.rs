@@ -109,22 +109,16 @@ impl Hypervisor {
         if self.domain(id).is_some() {
             return Err(CreateError::Exists);
         }
-        let bytes = self.bytes_of(&request);
         let interface = match request.layout {
             Layout::V2 { interface, .. } => Some(interface),
             Layout::V3 { .. } => None,
         };
-        let domain = match self.with_room(bytes, || self.set_up(request, bytes)) {
-            Ok(made) => made?,
-            Err(NoRoom) => {
-                let free = self.machine.heap_free();
-                self.print(format_args!(
-                    "{id} cannot be made: it takes {bytes} bytes of the hypervisor's heap, of which \
-                     {free} are free; fewer event channels, grant frames or vCPUs take less"
-                ));
-                return Err(CreateError::NoMemory);
-            }
-        };
+        self.open_account(&request)?;
+        let made = self.make_domain(request);
+        if made.is_err() {
+            self.frames.lock().close(id);
+        }
+        let domain = made?;
         if let Err(error) = self.map_interface(&domain, interface) {
             self.unmake(&domain);
             return Err(error);
@@ -141,10 +135,13 @@ impl Hypervisor {
         Ok(domain)
     }
 
-    /// Opens the domain's account and makes what it has in the hypervisor's heap, `bytes` in all.
-    fn set_up(&self, request: Request, bytes: usize) -> Result<Arc<Domain>, CreateError> {
+    /// Opens the domain's account, sets frames aside for its grant table, and makes room for it in the
+    /// list.
+    fn open_account(&self, request: &Request) -> Result<(), CreateError> {
         let id = request.id;
         let grants = request.grants.frames_at_most() + SHARED_PAGES;
+        let _alone = self.heap.lock();
+        self.domains.lock().try_reserve(1).map_err(|_| CreateError::NoMemory)?;
         let opened = self.frames.lock().open(id, request.frame_limit, grants);
         if opened.is_err() {
             let free = self.frames.lock().available();
@@ -153,16 +150,25 @@ impl Hypervisor {
                  {free} are free; a lower max_grant_frames takes less"
             ));
         }
-        opened?;
-        let made = self.domains.lock().try_reserve(1).map_err(|_| CreateError::NoMemory);
-        let made = made.and_then(|()| self.make_domain(request, bytes));
-        if made.is_err() {
-            self.frames.lock().close(id);
-        }
-        made.map(Arc::new)
+        Ok(opened?)
     }
 
-    fn make_domain(&self, request: Request, heap: usize) -> Result<Domain, CreateError> {
+    /// Makes what the domain has in the hypervisor's heap.
+    fn make_domain(&self, request: Request) -> Result<Arc<Domain>, CreateError> {
+        let (id, bytes) = (request.id, self.bytes_of(&request));
+        self.with_room(bytes, || Ok(Arc::new(self.assemble(request, bytes)?))).unwrap_or_else(
+            |NoRoom| {
+                let free = self.machine.heap_free();
+                self.print(format_args!(
+                    "{id} cannot be made: it takes {bytes} bytes of the hypervisor's heap, of which \
+                     {free} are free; fewer event channels, grant frames or vCPUs take less"
+                ));
+                Err(CreateError::NoMemory)
+            },
+        )
+    }
+
+    fn assemble(&self, request: Request, heap: usize) -> Result<Domain, CreateError> {
         let Request { id, settings, max_port, ports_room, grants, handle, layout, .. } = request;
         let memory = self.machine.memory();
         let config = P2mConfig::new(self.host.ipa_bits);
@@ -257,18 +263,16 @@ impl Hypervisor {
         if !domain.vcpus().is_empty() {
             return Ok(());
         }
-        let vcpus = self.with_room(bytes_of_vcpus(count), || self.make_vcpus(domain, &life, count));
-        let vcpus = vcpus.map_err(CreateError::from).flatten()?;
+        self.make_room_for_vcpus(count)?;
+        let make = || self.make_vcpus(domain, &life, count);
+        let vcpus = self.with_room(bytes_of_vcpus(count), make)?;
         domain.vcpus.call_once(|| vcpus);
         Ok(())
     }
 
-    fn make_vcpus(
-        &self,
-        domain: &Domain,
-        life: &Lifecycle,
-        count: u32,
-    ) -> Result<Vec<Arc<Vcpu>>, CreateError> {
+    /// Makes room for `count` more virtual processors where they wait and where their deadlines do.
+    fn make_room_for_vcpus(&self, count: u32) -> Result<(), CreateError> {
+        let _alone = self.heap.lock();
         let all = {
             let mut scheduler = self.scheduler.lock();
             if !scheduler.make_room(count as usize) {
@@ -279,6 +283,10 @@ impl Hypervisor {
         if !self.processors.iter().all(|processor| processor.timers.lock().make_room(all)) {
             return Err(CreateError::NoMemory);
         }
+        Ok(())
+    }
+
+    fn make_vcpus(&self, domain: &Domain, life: &Lifecycle, count: u32) -> Vec<Arc<Vcpu>> {
         let now = self.machine.now();
         let mut holds = Hold::DOWN;
         holds.set(Hold::PAUSED, life.is_paused());
@@ -287,7 +295,7 @@ impl Hypervisor {
             let sched = self.scheduler.lock().add(who, holds, now);
             Arc::new(Vcpu::new(who, sched, domain.fresh_context(who.vcpu, 0)))
         };
-        Ok((0..count).map(make).collect())
+        (0..count).map(make).collect()
     }
 
     /// Returns how many bytes of the heap a domain takes, all that it may ever make of its limits

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use hv_core::addr::{GuestAddr, MachineAddr};
+use hv_core::addr::{GuestAddr, MachineAddr, Mfn};
 pub use hv_core::fake::FakeMemory as Memory;
 use hv_core::guest::{Fault, GuestMemory};
 use hv_core::ids::{CpuId, Irq};
@@ -50,6 +50,19 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Makes a machine whose memory of `frames` frames from `first` on is there from the start.
+    pub fn with_ram(first: Mfn, frames: u64) -> Self {
+        Self { memory: Memory::covering(first, frames), ..Self::default() }
+    }
+
+    /// Makes room for what the stand-ins themselves keep during a few calls, so that what is allocated
+    /// meanwhile is the hypervisor's.
+    pub fn stock(&self) {
+        self.asked.lock().reserve(1 << 12);
+        self.serial.lock().reserve(1 << 16);
+        self.memory.stock(2 * 64 + 16);
+    }
+
     /// Returns the memory of guests and tables.
     pub fn memory(&self) -> &Memory {
         &self.memory

@@ -7,6 +7,8 @@
 use crate::ids::Irq;
 #[cfg(any(test, feature = "fakes"))]
 use alloc::vec::Vec;
+#[cfg(any(test, feature = "fakes"))]
+use arrayvec::ArrayVec;
 use bitflags::bitflags;
 
 /// The most list registers an implementation may have.
@@ -191,7 +193,7 @@ bitflags! {
 #[cfg(any(test, feature = "fakes"))]
 #[derive(Clone, Debug, Default)]
 pub struct FakeListRegisters {
-    registers: Vec<ListRegister>,
+    registers: ArrayVec<ListRegister, MAX_LIST_REGISTERS>,
     /// What the guest has taken and not ended, with its priority; the most urgent is last.
     running: Vec<(Irq, u8)>,
     end_count: u32,
@@ -205,7 +207,8 @@ pub struct FakeListRegisters {
 impl FakeListRegisters {
     /// Creates `count` list registers, all empty.
     pub fn new(count: usize) -> Self {
-        Self { registers: alloc::vec![ListRegister::EMPTY; count], ..Self::default() }
+        let registers = core::iter::repeat_n(ListRegister::EMPTY, count).collect();
+        Self { registers, ..Self::default() }
     }
 
     /// Takes the most urgent pending interrupt, as the guest's read of `ICC_IAR1_EL1` does.
