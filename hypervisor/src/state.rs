@@ -13,7 +13,8 @@
 //! 7. `Vcpu::context`: held by the processor it is loaded on, for as long as it is; others take it
 //!    only when the scheduler says that it is not loaded
 //! 8. `Domain::uart`
-//! 9. `Hypervisor::lent`, then `Domain::vgic`, `Domain::vmid`, `Vcpu::runstate`
+//! 9. `Hypervisor::lent`, then `Domain::vgic`, `Vcpu::runstate`; `Domain::vmid`, then
+//!    `Hypervisor::vmids`, held until all TLBs have forgotten if they must
 //! 10. `Hypervisor::scheduler`
 //! 11. `Processor::timers`
 //! 12. the console's, `Hypervisor::guest_id`, `Hypervisor::virq_handlers`

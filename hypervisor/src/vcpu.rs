@@ -16,7 +16,6 @@ use core::sync::atomic::{Ordering, fence};
 use hv_arch::ExitReason;
 use hv_arch::stage2::{self, Space};
 use hv_core::ids::{VcpuId, VcpuRef};
-use hv_core::p2m::TlbReset;
 use hv_core::time::Nanos;
 use hv_core::timer_queue::{Timer, TimerKind};
 
@@ -226,16 +225,12 @@ impl Hypervisor {
     fn activate(&self, domain: &Domain) {
         let cpu = self.machine.this_cpu();
         let root = domain.p2m.lock().root();
-        let (vmid, reset) = {
-            let mut current = domain.vmid.lock();
-            let (vmid, reset) = self.vmids.lock().enter(cpu, *current);
-            *current = Some(vmid);
-            (vmid, reset)
-        };
-        if reset == TlbReset::All {
-            self.machine.flush_all_guests();
-        }
-        stage2::activate(Space::new(root.base(), vmid.number()));
+        let mut current = domain.vmid.lock();
+        let vmid = self.vmids.lock().enter(cpu, *current).carry_out(
+            || self.machine.flush_all_guests(),
+            |vmid| stage2::activate(Space::new(root.base(), vmid.number())),
+        );
+        *current = Some(vmid);
     }
 
     /// Has this processor forget what another virtual processor of `domain` meant by an address and an ASID: they

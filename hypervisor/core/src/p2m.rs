@@ -22,7 +22,7 @@ use hypercall_abi::errno::Errno;
 
 pub use descriptor::Kind;
 pub use flush::{Flush, Released, Run, Stale};
-pub use vmid::{TlbReset, Vmid, Vmids};
+pub use vmid::{Entry as VmidEntry, Vmid, Vmids};
 
 /// Why a mapping was refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

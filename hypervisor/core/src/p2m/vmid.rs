@@ -2,9 +2,15 @@
 //!
 //! When all are given out a new generation begins: every TLB forgets everything once, and each domain
 //! gets a new one when it next runs. Those that run at that moment keep theirs.
+//!
+//! No processor loads a tag of a new generation before all TLBs have forgotten the old one. The
+//! lock around [`Vmids`] sees to it: an [`Entry`] borrows them until the TLBs have forgotten and
+//! the tag is loaded. For the same reason a tag that a processor has loaded is always one that is
+//! noted here. `tests/vmid_model.rs` tries it.
 
 use crate::ids::CpuId;
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 
 /// A tag that was given out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,14 +26,28 @@ impl Vmid {
     }
 }
 
-/// What has to happen before a tag is loaded.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// A tag that a processor is about to load.
+///
+/// Keeps [`Vmids`] borrowed, and thus their lock held, until it is carried out.
+#[derive(Debug)]
 #[must_use = "an old domain's translations may answer for the new one"]
-pub enum TlbReset {
-    /// Nothing.
-    None,
-    /// Every processor's TLB forgets all guests' translations (`tlbi alle1is`).
-    All,
+pub struct Entry<'a> {
+    vmid: Vmid,
+    /// Whether a generation began with it.
+    is_first: bool,
+    vmids: PhantomData<&'a mut Vmids>,
+}
+
+impl Entry<'_> {
+    /// Loads the tag by `load`, and returns it; if a generation begins, first has all TLBs forget
+    /// all guests by `forget_all` (`tlbi alle1is`), which must return when they have.
+    pub fn carry_out(self, forget_all: impl FnOnce(), load: impl FnOnce(Vmid)) -> Vmid {
+        if self.is_first {
+            forget_all();
+        }
+        load(self.vmid);
+        self.vmid
+    }
 }
 
 /// Gives out tags.
@@ -59,30 +79,28 @@ impl Vmids {
         vmids
     }
 
-    /// Says whether a tag is still good, so that it needs no [`Vmids::enter`] to stay loaded.
-    pub const fn is_current(&self, vmid: Vmid) -> bool {
-        vmid.generation == self.generation
-    }
-
     /// Returns the tag to load on `cpu` for a domain whose tag was `current`.
-    pub fn enter(&mut self, cpu: CpuId, current: Option<Vmid>) -> (Vmid, TlbReset) {
-        let (vmid, reset) = match current {
-            Some(vmid) if self.is_current(vmid) => (vmid, TlbReset::None),
+    ///
+    /// The domain keeps its tag locked until it has noted the new one.
+    pub fn enter(&mut self, cpu: CpuId, current: Option<Vmid>) -> Entry<'_> {
+        let before = self.generation;
+        let vmid = match current {
+            Some(vmid) if vmid.generation == self.generation => vmid,
             _ => self.renew(current),
         };
         if let Some(active) = self.active.get_mut(cpu.index()) {
             *active = Some(vmid);
         }
-        (vmid, reset)
+        Entry { vmid, is_first: self.generation != before, vmids: PhantomData }
     }
 
-    /// Gives a tag of this generation.
-    fn renew(&mut self, current: Option<Vmid>) -> (Vmid, TlbReset) {
+    /// Gives a tag of this generation, or of the next.
+    fn renew(&mut self, current: Option<Vmid>) -> Vmid {
         if let Some(kept) = current.and_then(|current| self.keep(current)) {
-            return (kept, TlbReset::None);
+            return kept;
         }
         if let Some(number) = self.find() {
-            return (self.give(number), TlbReset::None);
+            return self.give(number);
         }
         self.generation += 1;
         self.taken.fill(0);
@@ -97,10 +115,10 @@ impl Vmids {
             }
         }
         if let Some(kept) = current.and_then(|current| self.keep(current)) {
-            return (kept, TlbReset::All);
+            return kept;
         }
         let number = self.find().expect("there are more tags than processors");
-        (self.give(number), TlbReset::All)
+        self.give(number)
     }
 
     /// Renews a tag that some processor had loaded when the generation began.
@@ -143,15 +161,27 @@ impl Vmids {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
     use std::collections::BTreeSet;
+
+    /// Enters a domain; says whether all TLBs had to forget first.
+    fn enter(vmids: &mut Vmids, cpu: CpuId, current: Option<Vmid>) -> (Vmid, bool) {
+        let forgotten = Cell::new(false);
+        let mut seen_at_load = None;
+        let vmid = vmids
+            .enter(cpu, current)
+            .carry_out(|| forgotten.set(true), |vmid| seen_at_load = Some((vmid, forgotten.get())));
+        assert_eq!(seen_at_load, Some((vmid, forgotten.get())), "loaded, and last of all");
+        (vmid, forgotten.get())
+    }
 
     #[test]
     fn a_domain_keeps_its_tag_within_a_generation() {
         let mut vmids = Vmids::new(8, 2);
-        let (first, reset) = vmids.enter(CpuId(0), None);
-        assert_eq!(reset, TlbReset::None);
+        let (first, forgotten) = enter(&mut vmids, CpuId(0), None);
+        assert!(!forgotten);
         assert_ne!(first.number(), 0, "tag 0 is the hypervisor's, for nobody");
-        assert_eq!(vmids.enter(CpuId(1), Some(first)), (first, TlbReset::None));
+        assert_eq!(enter(&mut vmids, CpuId(1), Some(first)), (first, false));
     }
 
     #[test]
@@ -160,28 +190,42 @@ mod tests {
         let mut seen = BTreeSet::new();
         let mut first = None;
         for _ in 0..255 {
-            let (vmid, reset) = vmids.enter(CpuId(0), None);
-            assert_eq!(reset, TlbReset::None);
+            let (vmid, forgotten) = enter(&mut vmids, CpuId(0), None);
+            assert!(!forgotten);
             assert!(seen.insert(vmid.number()));
             first.get_or_insert(vmid);
         }
-        let (_, reset) = vmids.enter(CpuId(0), None);
-        assert_eq!(reset, TlbReset::All);
-        assert!(!vmids.is_current(first.unwrap()));
-        let (_, reset) = vmids.enter(CpuId(0), first);
-        assert_eq!(reset, TlbReset::None);
+        assert!(enter(&mut vmids, CpuId(0), None).1);
+        let (renewed, forgotten) = enter(&mut vmids, CpuId(0), first);
+        assert_ne!(Some(renewed), first);
+        assert!(!forgotten);
     }
 
     #[test]
     fn a_tag_that_is_loaded_elsewhere_is_not_given_to_another_domain() {
         let mut vmids = Vmids::new(8, 2);
-        let (running, _) = vmids.enter(CpuId(1), None);
+        let (running, _) = enter(&mut vmids, CpuId(1), None);
         for _ in 0..1000 {
-            let (other, _) = vmids.enter(CpuId(0), None);
+            let (other, _) = enter(&mut vmids, CpuId(0), None);
             assert_ne!(other.number(), running.number());
         }
-        let (again, reset) = vmids.enter(CpuId(1), Some(running));
+        let (again, forgotten) = enter(&mut vmids, CpuId(1), Some(running));
         assert_eq!(again.number(), running.number());
-        assert_eq!(reset, TlbReset::None);
+        assert!(!forgotten);
+    }
+
+    #[test]
+    fn a_domain_that_runs_on_through_generations_keeps_its_number_where_it_is_entered_anew() {
+        let mut vmids = Vmids::new(8, 2);
+        let (mut current, _) = enter(&mut vmids, CpuId(1), None);
+        let number = current.number();
+        for generation in 0..5 {
+            while !enter(&mut vmids, CpuId(0), None).1 {}
+            // Also when it is entered in some generations only.
+            if generation % 2 == 0 {
+                current = enter(&mut vmids, CpuId(0), Some(current)).0;
+                assert_eq!(current.number(), number);
+            }
+        }
     }
 }
