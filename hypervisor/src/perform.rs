@@ -109,9 +109,13 @@ impl Hypervisor {
 
     /// Has every processor forget translations of the domain's, whose lock the caller holds.
     pub fn invalidate(&self, domain: &Domain, p2m: &P2m, stale: Stale) {
-        match domain.tag(p2m) {
-            Some(tag) => self.machine.flush_stage2(tag, stale),
-            None => self.machine.flush_stage2(0, Stale::Written),
+        // Before the tag is looked at: a processor that gives the domain another one afterwards, or
+        // its first, walks the tables as they are now, and needs no flush of ours.
+        self.machine.complete_table_writes();
+        if matches!(stale, Stale::Range { .. })
+            && let Some(tag) = domain.tag(p2m)
+        {
+            self.machine.flush_stage2(tag, stale);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The tables' content is decided by `hv_core::p2m`.
 
-use crate::barrier::{dsb_ish, dsb_ishst, isb};
+use crate::barrier::{dsb_ish, isb};
 use crate::percpu;
 use crate::regs::{
     self, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, Readable, VTCR_EL2, VTTBR_EL2, Writeable,
@@ -85,13 +85,13 @@ pub fn active() -> Space {
     Space(VTTBR_EL2.get())
 }
 
-/// Makes every processor forget what it caches of `count` guest frames of `space` from `first`, where each
-/// cached translation covers at least 2^`order`; earlier stores to the tables are complete by then, and
-/// no processor copies from or to a page it found by them.
+/// Makes every processor forget what it caches of `count` guest frames of `space` from `first`,
+/// where each cached translation covers at least 2^`order`; then no processor copies from or to a
+/// page it found by them either. What was stored to the tables is complete
+/// ([`crate::barrier::dsb_ishst`]).
 pub fn flush(space: Space, first: Gfn, count: u64, order: u8) {
     /// With more to forget one by one, forgetting everything is quicker.
     const MANY: u64 = 512;
-    dsb_ishst();
     let steps = (count >> order).max(1);
     in_space(space, || {
         if steps > MANY {
@@ -108,9 +108,8 @@ pub fn flush(space: Space, first: Gfn, count: u64, order: u8) {
     percpu::wait_for_reaches();
 }
 
-/// Makes every processor forget what it caches of `space`; earlier stores to the tables are complete by then.
+/// Makes every processor forget what it caches of `space`, as [`flush`] does of a part.
 pub fn flush_space(space: Space) {
-    dsb_ishst();
     in_space(space, forget_space);
     percpu::wait_for_reaches();
 }

@@ -121,6 +121,10 @@ impl Machine {
         self.serial.lock().extend_from_slice(bytes);
     }
 
+    /// Makes what was written to translation tables seen by every processor's walks: here it is at
+    /// once.
+    pub fn complete_table_writes(&self) {}
+
     /// Forgets stale translations of the table whose `VTTBR_EL2` is `vttbr`, on every processor.
     pub fn flush_stage2(&self, vttbr: u64, _: Stale) {
         self.asked.lock().push(Asked::Flush(vttbr));

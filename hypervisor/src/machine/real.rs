@@ -129,14 +129,17 @@ impl Machine {
         gic::enable(irq);
     }
 
-    /// Forgets stale translations of the table whose `VTTBR_EL2` is `vttbr`, on every processor.
+    /// Makes what was written to translation tables seen by every processor's walks.
+    #[inline(always)]
+    pub fn complete_table_writes(&self) {
+        hv_arch::barrier::dsb_ishst();
+    }
+
+    /// Forgets stale translations of the table whose `VTTBR_EL2` is `vttbr`, on every processor;
+    /// what was written to the table is complete.
     pub fn flush_stage2(&self, vttbr: u64, stale: Stale) {
-        match stale {
-            Stale::Nothing => {}
-            Stale::Written => hv_arch::barrier::dsb_ishst(),
-            Stale::Range { first, count, order } => {
-                stage2::flush(Space::from_raw(vttbr), first, count, order);
-            }
+        if let Stale::Range { first, count, order } = stale {
+            stage2::flush(Space::from_raw(vttbr), first, count, order);
         }
     }
 
