@@ -101,7 +101,10 @@ impl Runner {
                 ExitReason::Sync { esr } => trap::handle(&caller, context, esr),
                 ExitReason::Irq => return self.take_interrupts(),
                 ExitReason::Serror { esr } => {
-                    self.hv.print(format_args!("{}: SError, syndrome {esr:#x}", vcpu.who));
+                    let vcpu = vcpu.who.vcpu.0;
+                    let line =
+                        format_args!("SError on virtual processor {vcpu}, syndrome {esr:#x}");
+                    self.hv.warn(domain, line);
                     context.inject_serror();
                 }
             }
