@@ -13,11 +13,12 @@ use crate::trap;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{Ordering, fence};
-use hv_arch::ExitReason;
 use hv_arch::stage2::{self, Space};
+use hv_arch::{ExitReason, gic, power};
 use hv_core::ids::{VcpuId, VcpuRef};
 use hv_core::time::Nanos;
 use hv_core::timer_queue::{Timer, TimerKind};
+use hv_core::vgic::Looks;
 
 /// What a processor has in its registers.
 pub struct Loaded {
@@ -44,6 +45,8 @@ pub struct Runner {
     running: bool,
     /// When the scheduler wants to be asked again.
     until: Nanos,
+    /// When to look for interrupts that the controller did not signal.
+    looks: Looks,
     /// What the EL2 timer is set to.
     programmed: Nanos,
 }
@@ -57,6 +60,7 @@ impl Runner {
             loaded: None,
             running: false,
             until: Nanos::NEVER,
+            looks: Looks::new(gic::overlooks()),
             programmed: Nanos::NEVER,
         }
     }
@@ -72,7 +76,7 @@ impl Runner {
                 self.run_guest();
             } else {
                 if !self.hv.scrub_some() {
-                    hv_arch::power::wait_for_interrupt();
+                    self.sleep();
                 }
                 self.take_interrupts();
             }
@@ -114,6 +118,13 @@ impl Runner {
         }
     }
 
+    fn sleep(&self) {
+        if self.looks.needed_before_sleep() {
+            gic::look_again();
+        }
+        power::wait_for_interrupt();
+    }
+
     fn take_interrupts(&mut self) {
         let timer = irq::take_all(self.hv, self.processor, self.loaded.as_ref());
         if timer {
@@ -125,6 +136,7 @@ impl Runner {
 
     fn expire_timers(&mut self) {
         let now = self.hv.machine.now();
+        self.looks.interrupted(now, self.running);
         if self.until <= now {
             self.processor.ask_scheduler();
         }
@@ -137,7 +149,8 @@ impl Runner {
 
     /// Sets the EL2 timer to the next deadline.
     fn program_timer(&mut self) {
-        let deadline = self.until.min(self.processor.timers.lock().next());
+        let next = self.processor.timers.lock().next();
+        let deadline = self.until.min(next).min(self.looks.next());
         if deadline != self.programmed {
             hv_arch::timer::set_deadline(deadline);
             self.programmed = deadline;
@@ -164,6 +177,9 @@ impl Runner {
         let left = if leaves { self.unload(now) } else { None };
         if let Some(next) = next {
             self.running = self.start(next, left, now);
+            if self.running {
+                self.looks.guest_runs(now);
+            }
         }
     }
 

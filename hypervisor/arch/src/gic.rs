@@ -60,6 +60,9 @@ static DISTRIBUTOR: AtomicPtr<Bank> = AtomicPtr::new(core::ptr::null_mut());
 /// Whether the controller is a GICv2.
 static IS_V2: AtomicBool = AtomicBool::new(false);
 
+/// Whether the controller is QEMU's GICv2, which overlooks interrupts (see [`overlooks`]).
+static OVERLOOKS: AtomicBool = AtomicBool::new(false);
+
 /// Why the interrupt controller cannot be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum GicError {
@@ -123,6 +126,24 @@ pub fn interrupt_count() -> u32 {
 pub fn ends_only_where_taken() -> bool {
     const ARM_WITHOUT_PRODUCT: u32 = 0x43b;
     is_v2() && distributor().implementer.get() == ARM_WITHOUT_PRODUCT
+}
+
+/// Says whether the controller may not signal an interrupt that is pending again when a guest ends it,
+/// which is against the architecture: QEMU's GICv2, in 7.2 and in 10.0. [`look_again`] makes it look.
+///
+/// It is known by an implementer (`GICD_IIDR`) that names Arm and no product, where a GIC-400 says
+/// 0x0200_143b. Another that says the same is taken for QEMU's, which costs it the looks and no more.
+#[inline]
+pub fn overlooks() -> bool {
+    OVERLOOKS.load(Ordering::Relaxed)
+}
+
+/// Makes a controller that [`overlooks`] signal what is pending.
+#[inline]
+pub fn look_again() {
+    if is_v2() {
+        v2::look_again();
+    }
 }
 
 /// Lets `irq` interrupt a processor: this one, if it is private.

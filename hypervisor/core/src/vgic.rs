@@ -31,6 +31,7 @@ mod kick;
 mod layout;
 mod lend;
 mod list_register;
+mod looks;
 mod redist;
 mod v2;
 mod v3;
@@ -44,6 +45,7 @@ pub use lend::{LendError, Lent};
 #[cfg(any(test, feature = "fakes"))]
 pub use list_register::FakeListRegisters;
 pub use list_register::{ListRegister, ListRegisters, MAX_LIST_REGISTERS, Maintenance};
+pub use looks::Looks;
 pub use v3::{SgiRequest, SgiTargets, affinity, vcpu_with_affinity};
 
 use crate::bits::ones;

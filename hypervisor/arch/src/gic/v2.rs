@@ -47,6 +47,10 @@ register_structs! {
 const DISTRIBUTOR_SIZE: u64 = 0x1000;
 const PHYSICAL_SIZE: u64 = 0x2000;
 const VIRTUAL_SIZE: u64 = 0x1000;
+/// `GICC_PMR`: every priority passes.
+const ALL_PRIORITIES: u32 = 0xff;
+/// `GICD_IIDR`: Arm and no product, which is QEMU's.
+const ARM_WITHOUT_PRODUCT: u32 = 0x43b;
 /// `GICD_CTLR`: the one group there is, in the non-secure view and in that of one security state.
 const DISTRIBUTOR_ON: u32 = 1;
 
@@ -69,6 +73,7 @@ pub fn init_v2(gicd: MachineAddr, gicc: MachineAddr, gich: MachineAddr) -> Resul
     super::IS_V2.store(true, Ordering::Release);
     note_own_bit();
     let bank = distributor();
+    super::OVERLOOKS.store(bank.implementer.get() == ARM_WITHOUT_PRODUCT, Ordering::Relaxed);
     bank.control.set(0);
     super::silence(bank, 32, super::interrupt_count());
     super::route_all();
@@ -83,7 +88,7 @@ pub(super) fn init_this_cpu() {
     note_own_bit();
     super::silence(distributor(), 0, 32);
     let physical = physical();
-    physical.priority_mask.set(0xff);
+    physical.priority_mask.set(ALL_PRIORITIES);
     physical.binary_point.set(0);
     physical.control.set(ON | SPLIT_END);
     let interface = interface();
@@ -162,6 +167,12 @@ pub(super) fn drop_priority(irq: Irq) {
 #[inline]
 pub(super) fn deactivate(irq: Irq) {
     physical().deactivate.set(ends(irq));
+}
+
+/// Writes what the register has already: QEMU looks at all interrupts after each such write.
+#[inline]
+pub(super) fn look_again() {
+    physical().priority_mask.set(ALL_PRIORITIES);
 }
 
 #[inline]
