@@ -326,12 +326,12 @@ fn start(hv: &Hypervisor, domain: &Domain, layout: &Dom0Layout) {
         context.set_gpr(0, layout.device_tree.base.raw());
     }
     first.initialised.store(true, Ordering::SeqCst);
-    let ends_only_where_taken = gic::ends_only_where_taken() && hv.processors.len() > 1;
+    let ends_only_where_taken = hv.processors.len() > 1 && gic::ends_only_where_taken();
     if ends_only_where_taken {
         // A virtual processor that moved could not end its devices' interrupts any more.
         hv.print(format_args!(
-            "a GICv2 of QEMU's ends interrupts only where they were taken (before 9.1): Dom0's virtual \
-             processors stay on theirs"
+            "the GICv2 ends interrupts only where they were taken, as QEMU's did before 9.1: Dom0's \
+             virtual processors stay on theirs"
         ));
     }
     if hv.host.options.dom0_vcpus_pin || ends_only_where_taken {
