@@ -2,8 +2,10 @@
 
 use super::abi;
 use crate::hypercall::Outcome;
+use crate::machine::GuestSpace;
 use crate::testbed::{GUEST_RAM, REQUEST, Testbed};
 use hv_core::addr::{Gfn, MachineAddr};
+use hv_core::grant::Limits;
 use hv_core::guest::{GuestMemory, Handle};
 use hv_core::memory::FrameMemory;
 use hv_core::p2m::Kind;
@@ -380,4 +382,52 @@ fn entries_are_swapped_and_transfers_refused() {
     };
     assert_eq!(transfer(GUEST_RAM.number()), abi::GNTST_GENERAL_ERROR);
     assert_eq!(transfer(3), abi::GNTST_BAD_PAGE);
+}
+
+#[test]
+fn a_mapping_over_another_gives_the_others_handle_back() {
+    let bed = Testbed::new();
+    grant(&bed, 3, 1);
+    let first = map(&bed, abi::GNTMAP_HOST_MAP, REF, 1);
+    // More often than there are handles: each takes the place of the one before.
+    for _ in 0..5000 {
+        assert_eq!(map(&bed, abi::GNTMAP_HOST_MAP, REF, 1).status, abi::GNTST_OKAY);
+        assert_eq!(bed.domain(1).grants.lock().uses(), 1);
+    }
+    assert_eq!(bed.domain(0).grants.lock().mappings(), 1);
+    assert_eq!(unmap(&bed, first.handle, WINDOW), abi::GNTST_OKAY, "it was given out again");
+    nothing_is_held(&bed);
+}
+
+#[test]
+fn a_read_only_mapping_takes_the_place_of_one_that_could_be_written() {
+    let bed = Testbed::new();
+    grant(&bed, 3, 1);
+    assert_eq!(map(&bed, abi::GNTMAP_HOST_MAP, REF, 1).status, abi::GNTST_OKAY);
+    let flags = abi::GNTMAP_HOST_MAP | abi::GNTMAP_READONLY;
+    let second = map(&bed, flags, REF, 1);
+    assert_eq!(mapped(&bed).unwrap().1, Kind::GrantRo);
+    assert_eq!(entry_flags(&bed), 0b01001, "nobody writes any more");
+    assert_eq!(unmap(&bed, second.handle, WINDOW), abi::GNTST_OKAY);
+    nothing_is_held(&bed);
+}
+
+#[test]
+fn what_a_guest_may_have_is_there_whatever_others_took() {
+    let bed = Testbed::new();
+    while bed.hv.frames.lock().alloc_hypervisor(0).is_ok() {}
+    assert_eq!(bed.hv.frames.lock().available(), 0);
+    for guest in [1, 2] {
+        let frame_list = GuestSpace::BASE + 0x1000;
+        let request =
+            GnttabSetupTable { dom: SELF, nr_frames: 64, frame_list, ..Default::default() };
+        bed.array_op(guest, GRANT_TABLE_OP, abi::GNTTABOP_SETUP_TABLE, &request).unwrap();
+        assert_eq!(bed.reply::<GnttabSetupTable>().status, abi::GNTST_OKAY);
+        let domain = bed.domain(guest);
+        for _ in 0..Limits::GUEST.maptrack_frames {
+            let frame = bed.hv.frames.lock().alloc_for_grants(domain.id).unwrap().first;
+            domain.grants.lock().add_handles(bed.memory().own(frame));
+        }
+        assert!(bed.hv.frames.lock().alloc_for_grants(domain.id).is_err(), "that was all");
+    }
 }
