@@ -220,6 +220,25 @@ mod tests {
         assert_eq!(ring.peek(0, 16), Ok(Vec::new()));
     }
 
+    /// Tries every place in the ring and every length, and every distance of the indices near its size.
+    #[test]
+    fn every_index_and_every_length_stay_within_the_ring() {
+        let ring = RING_SIZE;
+        for start in 0..ring {
+            for count in 0..=ring {
+                let (first, second) = split(start, count);
+                assert_eq!(first + second, count as usize);
+                assert!(offset(start) + first <= size(ring) && second <= size(ring));
+            }
+        }
+        for consumer in [0, 1, ring, u32::MAX - ring, u32::MAX] {
+            for distance in (0..3 * ring).chain([u32::MAX - 1, u32::MAX]) {
+                let covered = covered(consumer, consumer.wrapping_add(distance));
+                assert_eq!(covered.ok(), (distance <= ring).then_some(distance));
+            }
+        }
+    }
+
     #[test]
     fn a_full_ring_takes_no_more() {
         let page = page();

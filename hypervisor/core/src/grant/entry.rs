@@ -102,4 +102,30 @@ mod tests {
             assert_eq!(memory.load_u32(AT), flags);
         }
     }
+
+    /// Tries every entry there can be, for every request: no sample, but all of them.
+    #[test]
+    fn every_entry_is_claimed_just_when_it_grants_what_is_asked_for() {
+        const OTHER: u32 = 8;
+        let memory = FakeMemory::default();
+        for (flags, owner) in (0..=0xffff_u32).flat_map(|flags| [(flags, 7), (flags, OTHER)]) {
+            let entry = flags | owner << DOMID_SHIFT;
+            for (is_first, access) in [false, true]
+                .into_iter()
+                .flat_map(|is_first| [Access::Read, Access::Write].map(|access| (is_first, access)))
+            {
+                memory.store_u32(AT, entry);
+                let claimed = claim(&memory, AT, is_first.then_some(DomId(7)), access);
+                let kind = flags & 0b11 == 1 && flags & 0x100 == 0 && owner == 7;
+                let writable = access == Access::Read || flags & 0b100 == 0;
+                let marks = if access == Access::Write { 0b11000 } else { 0b01000 };
+                let (allowed, after) = if (kind || !is_first) && writable {
+                    (Ok(()), entry | marks)
+                } else {
+                    (Err(GrantError::General), entry)
+                };
+                assert_eq!((claimed, memory.load_u32(AT)), (allowed, after), "{entry:#x}");
+            }
+        }
+    }
 }
