@@ -17,6 +17,7 @@ use xen_sys::privcmd::Privcmd;
 use xen_sys::sysctl::Sysctl;
 use xen_sys::{DomId, Port};
 use xenstore::client::Client;
+use xenstore::complaints::Complaints;
 use xenstore::daemon::{Log, look_again};
 use xenstore::path::{INTRODUCE_DOMAIN, RELEASE_DOMAIN};
 
@@ -58,6 +59,8 @@ impl Settings {
 pub(crate) struct Service {
     settings: Settings,
     log: Log,
+    complaints: Complaints,
+    start: Instant,
     store: Client,
     /// Tells of the store's events, for the connection of this generation.
     store_events: (OwnedFd, u64),
@@ -114,6 +117,8 @@ impl Service {
         Ok(Self {
             settings,
             log,
+            complaints: Complaints::default(),
+            start: Instant::now(),
             store_events: (store_events, store.generation()),
             store_is_gone: false,
             store,
@@ -134,6 +139,7 @@ impl Service {
         let mut events = Events::with_capacity(128);
         self.take_log();
         loop {
+            self.complaints.settle(&self.log, self.start.elapsed());
             self.take_watch_events()?;
             self.follow_store()?;
             let mut wait = self.take_turns();
@@ -179,7 +185,7 @@ impl Service {
                 Ok(until) => soonest = earlier(soonest, until),
                 Err(error) => {
                     let text = format_args!("domain {domain}, {kind:?}: {error:#}");
-                    self.log.line(text);
+                    self.complaints.line(&self.log, domain.0, self.start.elapsed(), text);
                     self.leaving.entry(*number).or_insert(now);
                 }
             }
@@ -248,10 +254,16 @@ impl Service {
                 consoles.find(|(_, _, console)| console.port() == Some(port))
                 && let Err(error) = console.event(now, &self.devices)
             {
-                self.log.line(format_args!("domain {domain}: {error:#}"));
+                let text = format_args!("domain {domain}: {error:#}");
+                self.complaints.line(&self.log, domain.0, self.start.elapsed(), text);
             }
         }
         Ok(())
+    }
+
+    /// Writes a line about a domain, unless it caused too many of late.
+    fn complain(&mut self, domain: DomId, text: std::fmt::Arguments<'_>) {
+        self.complaints.line(&self.log, domain.0, self.start.elapsed(), text);
     }
 
     fn list_domains(&mut self) {
@@ -279,7 +291,7 @@ impl Service {
         for kind in Kind::ALL {
             // The watch fires at once, and that connects the console.
             if let Err(error) = self.store.watch(&path(domain, kind), &domain.to_string()) {
-                self.log.line(format_args!("domain {domain}: {error}"));
+                self.complain(domain, format_args!("domain {domain}: {error}"));
                 return;
             }
         }
@@ -325,7 +337,7 @@ impl Service {
                 None => self.connect(domain, kind, &path),
             };
             if let Err(error) = outcome {
-                self.log.line(format_args!("domain {domain}, {kind:?}: {error:#}"));
+                self.complain(domain, format_args!("domain {domain}, {kind:?}: {error:#}"));
             }
         }
     }

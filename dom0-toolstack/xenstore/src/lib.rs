@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod complaints;
 pub mod daemon;
 pub mod link;
 pub mod path;

@@ -63,7 +63,8 @@ const BURST: f64 = 50.0;
 
 /// How fast a domain may write where that makes the transactions of others fail.
 ///
-/// As in Xen, a write costs only while somebody else has a transaction open.
+/// As in Xen, a write costs only while somebody else has a transaction open. A reset of the domain's
+/// ring costs as much, always.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteRate {
     credit: f64,

@@ -241,6 +241,15 @@ impl Server {
         }
     }
 
+    /// Does as [`Server::reset`] and has the domain, whose doing it was, pay for it: one that breaks or
+    /// resets its ring again and again waits as one that writes without pause does.
+    pub fn reset_by_domain(&mut self, id: ConnectionId) {
+        self.reset(id);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.rate.charge(self.now);
+        }
+    }
+
     /// Returns the connection of a domain.
     pub fn connection_of(&self, domain: u16) -> Option<ConnectionId> {
         self.domains.get(&domain).map(|domain| domain.connection)

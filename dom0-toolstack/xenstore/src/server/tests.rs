@@ -482,6 +482,22 @@ fn a_domain_that_writes_while_others_have_transactions_is_slowed_down() {
 }
 
 #[test]
+fn a_domain_that_resets_its_ring_again_and_again_waits_and_others_do_not() {
+    let mut store = Store::new();
+    let (guest, other) = (store.domain(7), store.domain(8));
+    for _ in 0..60 {
+        store.server.reset_by_domain(guest);
+    }
+    assert!(matches!(store.server.may_read(guest), MayRead::After(_)));
+    assert_eq!(store.server.may_read(other), MayRead::Yes);
+    // A daemon that was started again resets all rings, which is no domain's doing.
+    for _ in 0..60 {
+        store.server.reset(other);
+    }
+    assert_eq!(store.server.may_read(other), MayRead::Yes);
+}
+
+#[test]
 fn a_long_list_of_children_comes_in_parts() {
     let mut store = Store::new();
     let tool = store.tool;

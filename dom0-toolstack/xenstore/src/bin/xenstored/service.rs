@@ -10,6 +10,7 @@ use anyhow::Context;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use xenstore::complaints::Complaints;
 use xenstore::daemon::{Log, look_again};
 use xenstore::link::Input;
 use xenstore::record::Record;
@@ -42,6 +43,7 @@ pub(crate) struct Service {
     poll: Poll,
     stop: mio::net::UnixStream,
     log: Log,
+    complaints: Complaints,
     start: Instant,
     /// Connections that may have something to say.
     ready: BTreeSet<ConnectionId>,
@@ -112,6 +114,7 @@ impl Service {
             poll,
             stop,
             log,
+            complaints: Complaints::default(),
             start: Instant::now(),
             ready: BTreeSet::new(),
             ring_of: BTreeMap::new(),
@@ -197,6 +200,7 @@ impl Service {
                 _ => {}
             }
             self.server.set_time(self.start.elapsed());
+            self.complaints.settle(&self.log, self.start.elapsed());
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept(),
@@ -297,12 +301,13 @@ impl Service {
             Input::Message(message) => return Some(message),
             Input::Nothing => {}
             Input::Reset => {
-                self.server.reset(id);
+                self.server.reset_by_domain(id);
                 self.restart(domain);
             }
             Input::Broken(error) => {
-                self.log.line(format_args!("domain {domain} is ignored: {error:?} in its ring"));
-                self.server.reset(id);
+                let text = format_args!("domain {domain} is ignored: {error:?} in its ring");
+                self.complaints.line(&self.log, domain, self.start.elapsed(), text);
+                self.server.reset_by_domain(id);
             }
         }
         self.commit();
@@ -464,8 +469,8 @@ impl Service {
                 (Some(domain), Some(domains)) => {
                     domains.send(domain, self.server.output(id)).map_err(|error| {
                         let text = format_args!("domain {domain} is ignored: {error:?}");
-                        self.log.line(text);
-                        self.server.reset(id);
+                        self.complaints.line(&self.log, domain, self.start.elapsed(), text);
+                        self.server.reset_by_domain(id);
                     })
                 }
                 _ if self.sockets.contains(id) => {
@@ -498,7 +503,8 @@ impl Service {
                 };
                 if let Err(failure) = outcome {
                     let domain = request.domain;
-                    self.log.line(format_args!("cannot connect domain {domain}: {failure}"));
+                    let text = format_args!("cannot connect domain {domain}: {failure}");
+                    self.complaints.line(&self.log, domain, self.start.elapsed(), text);
                 }
                 self.server.introduced(&request, outcome);
                 if let Some(id) = self.server.connection_of(request.domain) {
