@@ -3,6 +3,7 @@
 use crate::domain::Domain;
 use crate::domain::vcpu::Vcpu;
 use crate::lock::Guard;
+use crate::machine::Relax;
 use crate::state::Hypervisor;
 use core::sync::atomic::Ordering;
 use hv_core::evtchn::{Arrival, Delivery, Event, Notify, Virq};
@@ -12,6 +13,7 @@ use hv_core::p2m::{Flush, P2m, Released, Stale};
 use hv_core::sched::{Hold, Kick};
 use hv_core::vgic::{self, HardwareWork, Source, Vgic};
 use log::Level;
+use spin::RelaxStrategy;
 
 impl Hypervisor {
     /// Makes a processor ask the scheduler anew.
@@ -289,6 +291,22 @@ impl Hypervisor {
     pub fn has_stopped(&self, domain: &Domain) -> bool {
         let scheduler = self.scheduler.lock();
         domain.vcpus().iter().all(|vcpu| !scheduler.is_loaded(vcpu.sched))
+    }
+
+    /// Waits for the other processors to leave `domain`, since its memory may be looked at next.
+    ///
+    /// They were told, hold nothing that this one waits for, and leave at once; should one not, the
+    /// caller goes on after some ten milliseconds.
+    pub fn wait_until_stopped(&self, domain: &Domain) {
+        const TRIES: u32 = 1 << 20;
+        for _ in 0..TRIES {
+            // Not `Vcpu::running_on`: a processor that has chosen one, but not started it yet, is
+            // not in there.
+            if self.has_stopped(domain) {
+                return;
+            }
+            Relax::relax();
+        }
     }
 
     /// Says on which processor a deadline for `vcpu` is watched: where it last ran.

@@ -1,14 +1,11 @@
 //! Pausing, resuming and ending domains.
 
 use super::Request;
-use crate::domain::Domain;
 use crate::domain::destroy::Progress;
 use crate::hypercall::Outcome;
-use crate::machine::Relax;
 use hv_core::lifecycle::LifecycleError;
 use hv_core::sched::Hold;
 use hypercall_abi::errno::Errno;
-use spin::RelaxStrategy;
 
 fn errno(error: LifecycleError) -> Errno {
     match error {
@@ -24,23 +21,8 @@ pub(super) fn pause(request: &Request<'_>) -> Result<(), Errno> {
     }
     let change = domain.life.lock().pause().map_err(errno)?;
     hv.apply(domain, change, Hold::PAUSED);
-    wait_until_stopped(domain);
+    hv.wait_until_stopped(domain);
     Ok(())
-}
-
-/// Waits for the other processors to leave `domain`, since its memory may be looked at next.
-///
-/// They were told, hold nothing that this one waits for, and leave at once; should one not, the caller
-/// goes on after some ten milliseconds.
-fn wait_until_stopped(domain: &Domain) {
-    const TRIES: u32 = 1 << 20;
-    let stopped = || domain.vcpus().iter().all(|vcpu| vcpu.running_on().is_none());
-    for _ in 0..TRIES {
-        if stopped() {
-            return;
-        }
-        Relax::relax();
-    }
 }
 
 pub(super) fn unpause(request: &Request<'_>) -> Result<(), Errno> {
