@@ -4,7 +4,6 @@ use crate::domain::Domain;
 use crate::state::Hypervisor;
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::Ordering;
 use hv_core::evtchn;
 use hv_core::ids::{Irq, VcpuId};
 use hv_core::lifecycle::{Dying, Lifecycle};
@@ -71,7 +70,7 @@ fn domains(hv: &Hypervisor) {
                 let scheduler = hv.scheduler.lock();
                 (scheduler.holds(vcpu.sched), scheduler.cpu_of(vcpu.sched))
             };
-            let waiting = vcpu.waiting.load(Ordering::SeqCst);
+            let waiting = vcpu.is_waiting();
             hv.print(format_args!(
                 "  {:?}: on {cpu:?}, held by {holds:?}, waiting {waiting}",
                 vcpu.who.vcpu

@@ -19,6 +19,8 @@ pub mod irq;
 pub mod keys;
 pub mod lock;
 pub mod machine;
+#[cfg(test)]
+mod model;
 pub mod pages;
 #[cfg(target_os = "none")]
 pub mod panic;
@@ -29,6 +31,7 @@ pub mod room;
 #[cfg(target_os = "none")]
 pub mod start;
 pub mod state;
+pub mod switch;
 #[cfg(not(target_os = "none"))]
 pub mod testbed;
 pub mod timer;

@@ -7,7 +7,7 @@
 //! The hypervisor runs with interrupts masked, so a lock is never taken twice by one processor
 //! unless the code does it; which may be held together, and in what order, `state.rs` says.
 
-use crate::machine::Relax;
+use crate::machine::{self, Relax};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// A value that one processor at a time may touch.
@@ -24,12 +24,16 @@ impl<T> Lock<T> {
     }
 
     /// Waits for the value.
+    #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
+        machine::step();
         self.0.lock()
     }
 
     /// Takes the value if nobody has it.
+    #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        machine::step();
         self.0.try_lock()
     }
 }

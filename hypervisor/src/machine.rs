@@ -9,8 +9,8 @@ mod fake;
 mod real;
 
 #[cfg(not(target_os = "none"))]
-pub use fake::{Asked, GuestSpace, Lists, Machine, Memory, Relax, VcpuContext, VirtualTimer};
+pub use fake::{Asked, GuestSpace, Lists, Machine, Memory, Relax, VcpuContext, VirtualTimer, step};
 #[cfg(target_os = "none")]
 pub use real::{
-    GuestSpace, KICK, Lists, Machine, Memory, PowerSwitch, Relax, VcpuContext, VirtualTimer,
+    GuestSpace, KICK, Lists, Machine, Memory, PowerSwitch, Relax, VcpuContext, VirtualTimer, step,
 };

@@ -30,7 +30,7 @@ impl Hypervisor {
     pub fn wake(&self, domain: &Domain, kick: vgic::Kick) {
         kick.each(|id| {
             if let Some(vcpu) = domain.vcpu(id) {
-                vcpu.refill.store(true, Ordering::SeqCst);
+                vcpu.ask_for_refill();
                 self.rouse(vcpu);
             }
         });
@@ -137,9 +137,7 @@ impl Hypervisor {
     /// Wakes a virtual processor if it waits; says whether it did.
     #[inline]
     fn end_wait(&self, vcpu: &Vcpu) -> bool {
-        // Looked at first: most do not wait, and a swap is a store that other processors have to hear of.
-        let waited =
-            vcpu.waiting.load(Ordering::SeqCst) && vcpu.waiting.swap(false, Ordering::SeqCst);
+        let waited = vcpu.end_wait();
         if waited {
             self.release(vcpu, Hold::BLOCKED);
         }
@@ -152,7 +150,7 @@ impl Hypervisor {
     pub fn block(&self, vcpu: &Vcpu, has_reason_to_wake: impl FnOnce() -> bool) {
         let now = self.machine.now();
         let kick = self.scheduler.lock().hold(vcpu.sched, Hold::BLOCKED, now);
-        vcpu.waiting.store(true, Ordering::SeqCst);
+        vcpu.begin_wait();
         self.kick_cpu(kick);
         if has_reason_to_wake() {
             self.end_wait(vcpu);

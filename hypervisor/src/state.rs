@@ -25,7 +25,7 @@ use crate::command_line::Options;
 use crate::console::Console;
 use crate::domain::Domain;
 use crate::lock::Lock;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::room::NoRoom;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -84,7 +84,7 @@ pub struct Processor {
     /// Its number.
     pub id: CpuId,
     /// Set when it must ask the scheduler before it goes on.
-    pub resched: AtomicBool,
+    resched: AtomicBool,
     /// Deadlines it watches.
     pub timers: Lock<TimerQueue>,
     /// The virtual processor whose registers it holds, if any.
@@ -142,6 +142,7 @@ impl Processor {
     /// Another processor that wants it to kicks it afterwards, so that it looks again.
     #[inline(always)]
     pub fn is_to_ask(&self) -> bool {
+        machine::step();
         self.resched.load(Ordering::Relaxed)
     }
 
@@ -157,6 +158,7 @@ impl Processor {
 
     /// Makes it ask the scheduler before it goes on.
     pub fn ask_scheduler(&self) {
+        machine::step();
         self.resched.store(true, Ordering::SeqCst);
     }
 }

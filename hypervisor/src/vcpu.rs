@@ -9,15 +9,15 @@ use crate::hypercall::Caller;
 use crate::irq;
 use crate::machine::{GuestSpace, VcpuContext};
 use crate::state::{Hypervisor, Processor};
+use crate::switch::Taken;
 use crate::trap;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::Ordering;
 use hv_arch::stage2::{self, Space};
 use hv_arch::{ExitReason, gic, power};
 use hv_core::ids::{VcpuId, VcpuRef};
 use hv_core::time::Nanos;
-use hv_core::timer_queue::{Timer, TimerKind};
 use hv_core::vgic::Looks;
 
 /// What a processor has in its registers.
@@ -96,9 +96,7 @@ impl Runner {
         let guest = GuestSpace::current();
         let caller = Caller { hv: self.hv, domain, vcpu, guest: &guest };
         loop {
-            // Whoever sets it kicks this processor afterwards, if it is another: nothing is missed for long.
-            if vcpu.refill.load(Ordering::Relaxed) {
-                vcpu.refill.store(false, Ordering::SeqCst);
+            if vcpu.must_refill() {
                 irq::fill(self.hv, domain, vcpu.who.vcpu);
             }
             match context.enter() {
@@ -170,8 +168,7 @@ impl Runner {
             return;
         }
         if was_running && let Some(loaded) = &self.loaded {
-            loaded.vcpu.set_running_on(None);
-            self.hv.write_runstate(&loaded.vcpu, now);
+            self.hv.stops(&loaded.vcpu, now);
         }
         let leaves = next != previous && (next.is_some() || !decision.keep);
         let left = if leaves { self.unload(now) } else { None };
@@ -189,11 +186,7 @@ impl Runner {
             return false;
         }
         if let Some(loaded) = &self.loaded {
-            loaded.vcpu.set_running_on(Some(self.processor.id));
-            // Whoever asks for a refill stores that first and then looks where it runs: one of the two sees
-            // the other.
-            fence(Ordering::SeqCst);
-            self.hv.write_runstate(&loaded.vcpu, now);
+            self.hv.starts(self.processor, &loaded.vcpu, now);
         }
         true
     }
@@ -201,11 +194,10 @@ impl Runner {
     fn load(&mut self, who: VcpuRef, left: Option<Arc<Domain>>) -> bool {
         // While the scheduler runs one of its virtual processors, a domain keeps its number: the same number is
         // the same domain.
-        let same = left.filter(|domain| domain.id == who.dom);
-        let stays = same.is_some();
-        let Some(domain) = same.or_else(|| self.hv.domain(who.dom)) else { return false };
-        let Some(vcpu) = domain.vcpu(who.vcpu).cloned() else { return false };
-        let Some(mut context) = vcpu.context.lock().take() else { return false };
+        let stays = left.as_ref().is_some_and(|domain| domain.id == who.dom);
+        let Some(Taken { domain, vcpu, mut context }) = self.hv.take(who, left) else {
+            return false;
+        };
         if !stays {
             self.hv.activate(&domain);
         }
@@ -213,8 +205,7 @@ impl Runner {
         // The timer's interrupt must be as the guest has it before the timer is started.
         irq::loading(self.hv, &domain, who.vcpu);
         context.load();
-        vcpu.refill.store(true, Ordering::SeqCst);
-        *self.processor.loaded.lock() = Some(who);
+        self.hv.taken(self.processor, &vcpu);
         self.loaded = Some(Loaded { domain, vcpu, context });
         true
     }
@@ -222,18 +213,9 @@ impl Runner {
     /// Takes what is loaded out of the registers; returns its domain.
     fn unload(&mut self, now: Nanos) -> Option<Arc<Domain>> {
         let Loaded { domain, vcpu, mut context } = self.loaded.take()?;
-        let (who, sched) = (vcpu.who, vcpu.sched);
-        irq::unloading(self.hv, &domain, who.vcpu);
+        irq::unloading(self.hv, &domain, vcpu.who.vcpu);
         context.save();
-        let deadline = self.hv.virtual_deadline(&context);
-        *vcpu.context.lock() = Some(context);
-        *self.processor.loaded.lock() = None;
-        if deadline != Nanos::NEVER {
-            let timer = Timer { who, kind: TimerKind::Virtual };
-            self.processor.timers.lock().set(timer, deadline);
-        }
-        let kick = self.hv.scheduler.lock().saved(sched, now);
-        self.hv.kick_cpu(kick);
+        self.hv.put(self.processor, &vcpu, context, now);
         Some(domain)
     }
 }

@@ -1,10 +1,10 @@
 //! A virtual processor: its registers, its place in the scheduler, and what it shares with its guest.
 
 use crate::lock::Lock;
-use crate::machine::VcpuContext;
+use crate::machine::{self, VcpuContext};
 use alloc::boxed::Box;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use hv_core::addr::{Gfn, MachineAddr};
 use hv_core::ids::{CpuId, VcpuRef};
 use hv_core::sched::SchedId;
@@ -30,9 +30,9 @@ pub struct Vcpu {
     /// Its registers; nothing while a processor has taken them to run it.
     pub context: Lock<Option<Box<VcpuContext>>>,
     /// Set when its interrupts changed: its list registers are filled before it is entered.
-    pub refill: AtomicBool,
+    refill: AtomicBool,
     /// Set while it waits for an interrupt; whoever brings one takes it back and wakes it.
-    pub waiting: AtomicBool,
+    waiting: AtomicBool,
     /// The processor that runs it.
     running_on: AtomicU32,
     /// The processor that last had its registers: where its devices' interrupts go.
@@ -71,8 +71,54 @@ impl Vcpu {
         }
     }
 
+    /// Asks for its list registers to be filled before it is entered.
+    ///
+    /// Who asks looks afterwards where it runs, and kicks that processor.
+    #[inline]
+    pub fn ask_for_refill(&self) {
+        machine::step();
+        self.refill.store(true, Ordering::SeqCst);
+    }
+
+    /// Says whether its list registers are to be filled, which the caller then does.
+    #[inline(always)]
+    pub fn must_refill(&self) -> bool {
+        machine::step();
+        // Only the processor that runs it takes it back, so looking first, which is cheaper, loses
+        // nothing. Whoever asks kicks this processor afterwards, if it is another.
+        let must = self.refill.load(Ordering::Relaxed);
+        if must {
+            self.refill.store(false, Ordering::SeqCst);
+        }
+        must
+    }
+
+    /// Marks it as waiting for an interrupt. Who marks it then looks whether one came before.
+    #[inline]
+    pub fn begin_wait(&self) {
+        machine::step();
+        self.waiting.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends its wait; says whether it waited and the caller is the one to wake it.
+    #[inline]
+    pub fn end_wait(&self) -> bool {
+        machine::step();
+        // Looked at first: most do not wait, and a swap is a store that other processors have to
+        // hear of.
+        self.is_waiting() && self.waiting.swap(false, Ordering::SeqCst)
+    }
+
+    /// Says whether it waits for an interrupt.
+    #[inline]
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
     /// Returns the processor that runs it now, if one does.
+    #[inline]
     pub fn running_on(&self) -> Option<CpuId> {
+        machine::step();
         let cpu = self.running_on.load(Ordering::SeqCst);
         (cpu != NOWHERE).then_some(CpuId(cpu))
     }
@@ -87,9 +133,19 @@ impl Vcpu {
         CpuId(self.last_on.load(Ordering::SeqCst))
     }
 
-    /// Notes the processor that runs it from now on.
-    pub fn set_running_on(&self, cpu: Option<CpuId>) {
-        self.running_on.store(cpu.map_or(NOWHERE, |cpu| cpu.0), Ordering::SeqCst);
+    /// Notes that `cpu` runs it from now on.
+    pub fn starts_on(&self, cpu: CpuId) {
+        machine::step();
+        self.running_on.store(cpu.0, Ordering::SeqCst);
+        // Whoever asks for a refill stores that first and then looks where it runs: one of the two
+        // sees the other.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Notes that no processor runs it any more.
+    pub fn stops(&self) {
+        machine::step();
+        self.running_on.store(NOWHERE, Ordering::SeqCst);
     }
 }
 

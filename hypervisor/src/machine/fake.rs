@@ -1,5 +1,6 @@
 //! A machine of values: memory in a map, a clock that stands, and a list of what was asked.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use hv_core::addr::{GuestAddr, MachineAddr, Mfn};
@@ -8,10 +9,74 @@ use hv_core::guest::{Fault, GuestMemory};
 use hv_core::ids::{CpuId, Irq};
 use hv_core::p2m::Stale;
 use hv_core::time::Nanos;
-pub use hv_core::vgic::FakeListRegisters as Lists;
-use hv_core::vgic::Maintenance;
+use hv_core::vgic::{FakeListRegisters, ListRegister, ListRegisters, Maintenance};
 use spin::Mutex;
-pub use spin::Spin as Relax;
+
+/// Waits for a lock: in a model another processor goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Relax;
+
+impl spin::RelaxStrategy for Relax {
+    fn relax() {
+        step();
+        core::hint::spin_loop();
+    }
+}
+
+/// Marks a place where another processor may get in between, which it does in a model.
+#[inline]
+pub fn step() {
+    #[cfg(test)]
+    crate::model::step();
+}
+
+/// List registers: in a model those of this processor, otherwise fresh ones each time.
+#[derive(Clone, Debug)]
+pub struct Lists(Arc<Mutex<FakeListRegisters>>);
+
+impl Lists {
+    /// Creates `count` list registers, all empty.
+    pub fn new(count: usize) -> Self {
+        Self(Arc::new(Mutex::new(FakeListRegisters::new(count))))
+    }
+
+    /// Takes the most urgent pending interrupt and ends it, as a guest does.
+    pub fn take_one(&self) -> Option<Irq> {
+        let mut registers = self.0.lock();
+        registers.acknowledge()?;
+        registers.end()
+    }
+}
+
+impl ListRegisters for Lists {
+    fn count(&self) -> usize {
+        self.0.lock().count()
+    }
+
+    fn read(&self, index: usize) -> ListRegister {
+        self.0.lock().read(index)
+    }
+
+    fn write(&mut self, index: usize, value: ListRegister) {
+        self.0.lock().write(index, value);
+    }
+
+    fn empty(&self) -> u32 {
+        self.0.lock().empty()
+    }
+
+    fn ended(&self) -> u32 {
+        self.0.lock().ended()
+    }
+
+    fn take_end_count(&mut self) -> u32 {
+        self.0.lock().take_end_count()
+    }
+
+    fn deactivate_physical(&mut self, irq: Irq) {
+        self.0.lock().deactivate_physical(irq);
+    }
+}
 
 /// What the hypervisor asked of the machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -90,11 +155,20 @@ impl Machine {
 
     /// Returns the processor this runs on.
     pub fn this_cpu(&self) -> CpuId {
+        #[cfg(test)]
+        if let Some(cpu) = crate::model::this_cpu() {
+            return cpu;
+        }
         CpuId(self.cpu.load(Ordering::Relaxed))
     }
 
-    /// Returns list registers that hold nothing.
+    /// Returns the list registers: in a model those of this processor, otherwise some that hold
+    /// nothing.
     pub fn lists(&self) -> Lists {
+        #[cfg(test)]
+        if let Some(lists) = crate::model::lists() {
+            return lists;
+        }
         Lists::new(4)
     }
 
@@ -108,6 +182,8 @@ impl Machine {
 
     /// Makes `cpu` leave its guest or its sleep.
     pub fn kick(&self, cpu: CpuId) {
+        #[cfg(test)]
+        crate::model::interrupt(cpu);
         self.asked.lock().push(Asked::Kick(cpu));
     }
 

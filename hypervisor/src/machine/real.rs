@@ -19,6 +19,10 @@ use hv_core::p2m::Stale;
 use hv_core::time::Nanos;
 use hv_core::vgic::Maintenance;
 
+/// Marks a place where another processor may get in between, for the models on the host.
+#[inline(always)]
+pub const fn step() {}
+
 /// The software-generated interrupt that makes a processor look up.
 pub const KICK: Irq = Irq::sgi(0);
 

@@ -5,7 +5,6 @@
 
 use crate::hypercall::Caller;
 use crate::machine::VcpuContext;
-use core::sync::atomic::Ordering;
 use hv_core::addr::GuestAddr;
 use hv_core::exit::{self, DataAbort, Plan, Register, Transfer, Writeback};
 use hv_core::guest::GuestMemory;
@@ -250,7 +249,7 @@ fn vgic_transfer(
         }
     };
     if vgic.needs_fill(vcpu) {
-        caller.vcpu.refill.store(true, Ordering::SeqCst);
+        caller.vcpu.ask_for_refill();
     }
     progress
 }
@@ -378,7 +377,7 @@ mod tests {
         let fixture = Fixture::new();
         let domain = fixture.domain(DomId(1));
         let vcpu = domain.vcpu(VcpuId(0)).unwrap();
-        vcpu.refill.store(false, Ordering::SeqCst);
+        let _ = vcpu.must_refill();
         let mut context = VcpuContext::default();
         let mut write = |address, value| {
             context.set_gpr(3, value);
@@ -387,9 +386,9 @@ mod tests {
         };
         write(DISTRIBUTOR, 0x12);
         write(REDISTRIBUTOR + 0x1_0100, 1 << 5);
-        assert!(!vcpu.refill.load(Ordering::SeqCst));
+        assert!(!vcpu.must_refill());
         write(REDISTRIBUTOR + 0x1_0200, 1 << 5);
-        assert!(vcpu.refill.load(Ordering::SeqCst));
+        assert!(vcpu.must_refill());
     }
 
     /// A guest with a UART, whose other end Dom0 has.
