@@ -5,6 +5,7 @@ use crate::regs::{Readable, TPIDR_EL2, Writeable};
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use hv_core::ids::CpuId;
+use hv_core::reach;
 
 /// The most processors that can run at once.
 pub const MAX_CPUS: usize = 16;
@@ -86,10 +87,8 @@ impl Reach {
     /// Begins; any translation looked up from now on may be used until this is dropped.
     #[inline(always)]
     pub(crate) fn begin() -> Self {
-        let reaches = &this_block().reaches;
-        reaches.store(reaches.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         // Others see the mark before this processor sees their tables.
-        dsb_ish();
+        reach::begin(&this_block().reaches, dsb_ish);
         Self(())
     }
 }
@@ -97,8 +96,7 @@ impl Reach {
 impl Drop for Reach {
     #[inline(always)]
     fn drop(&mut self) {
-        let reaches = &this_block().reaches;
-        reaches.store(reaches.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        reach::end(&this_block().reaches);
     }
 }
 
@@ -110,10 +108,7 @@ pub(crate) fn wait_for_reaches() {
     let started = STARTED.load(Ordering::Relaxed);
     let others = BLOCKS.iter().enumerate().take(started).filter(|(cpu, _)| *cpu != own);
     for (_, block) in others {
-        let seen = block.reaches.load(Ordering::Acquire);
-        while seen % 2 == 1 && block.reaches.load(Ordering::Acquire) == seen {
-            core::hint::spin_loop();
-        }
+        reach::wait(&block.reaches, core::hint::spin_loop);
     }
 }
 

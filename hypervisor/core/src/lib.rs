@@ -25,6 +25,7 @@ pub mod lifecycle;
 pub mod memory;
 pub mod p2m;
 pub mod privilege;
+pub mod reach;
 pub mod sched;
 pub mod sysreg;
 pub mod time;
