@@ -185,6 +185,7 @@ impl Model {
         let lists = caller.hv.machine.lists();
         while lists.take_one().is_some() {}
         let who = caller.vcpu.who;
+        assert!(caller.hv.domain(who.dom).is_some(), "a domain that is gone does not run");
         let program = self.programs.lock().unwrap().remove(&who);
         let Some(mut program) = program else {
             caller.hv.hold(caller.vcpu, Hold::DOWN);
@@ -365,6 +366,38 @@ fn no_event_is_lost_on_a_guest_that_waits() {
 #[test]
 fn no_event_is_lost_on_a_guest_that_stays_in() {
     explore(|model| events(model, false));
+}
+
+/// Four virtual processors wake each other in a ring; each then waits, or lets others go first.
+fn ring(model: &Arc<Model>) {
+    const ENTRIES: u32 = 8;
+    const MEMBERS: [(u16, u32); 4] = [(1, 0), (2, 0), (1, 1), (2, 1)];
+    model.busy.store(MEMBERS.len(), Ordering::SeqCst);
+    for (place, (dom, vcpu)) in MEMBERS.into_iter().enumerate() {
+        let (next_dom, next_vcpu) = MEMBERS[(place + 1) % MEMBERS.len()];
+        let over = Arc::clone(model);
+        let mut entries = 0;
+        model.runs(dom, vcpu, move |caller, _| {
+            entries += 1;
+            if entries == ENTRIES {
+                over.done();
+            }
+            let next = caller.hv.domain(DomId(next_dom)).unwrap();
+            caller.hv.raise_upcall(&next, VcpuId(next_vcpu));
+            if shuttle::rand::thread_rng().gen_bool(0.5) {
+                caller.hv.yield_now(caller.vcpu);
+            } else {
+                // There is always one with an interrupt: the last that was sent to.
+                caller.hv.wait_for_interrupt(caller.domain, caller.vcpu);
+            }
+            Next::On
+        });
+    }
+}
+
+#[test]
+fn those_that_change_processors_are_run_by_one_at_a_time_and_always_by_one() {
+    explore(ring);
 }
 
 /// Turns virtual processor 1 of domain 1 on again and again, from its processor 0; it turns itself
