@@ -24,7 +24,7 @@ use hv_core::sched::Hold;
 use hv_core::time::Nanos;
 use hv_core::vpsci;
 use shuttle::rand::Rng;
-use shuttle::scheduler::RandomScheduler;
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::sync::{Condvar, Mutex as Modelled};
 use shuttle::{Config, Runner, thread};
 use std::cell::{Cell, RefCell};
@@ -35,8 +35,12 @@ use std::sync::{Arc, Mutex};
 const CPUS: u32 = 2;
 /// How long a guest runs from one entry to the next.
 const ENTRY: u64 = 1_000_000;
-/// Orders that each model tries.
-const ORDERS: usize = 300;
+/// Orders that each model tries: as many by chance, and as many in which somebody stalls.
+const ORDERS: usize = 200;
+/// How often somebody stalls.
+const STALLS: usize = 3;
+/// What chance begins with: a failure comes again. Change it to try other orders.
+const SEED: u64 = 0x5eed;
 
 thread_local! {
     /// What is modelled on this thread of the host, on which `shuttle` runs all of its own.
@@ -48,8 +52,15 @@ shuttle::thread_local! {
     static CPU: Cell<u32> = Cell::new(0);
 }
 
-/// Lets another processor go on, if this is a model.
+/// Marks a place where another processor may go on, if this is a model.
 pub(crate) fn step() {
+    if let Some(model) = MODEL.with_borrow(Clone::clone) {
+        model.point.load(Ordering::SeqCst);
+    }
+}
+
+/// Has another processor go on, if this is a model.
+pub(crate) fn relax() {
     if MODEL.with_borrow(Option::is_some) {
         thread::yield_now();
     }
@@ -88,6 +99,8 @@ type Program = Box<dyn FnMut(&Caller<'_>, &mut VcpuContext) -> Next + Send>;
 
 struct Model {
     bed: Testbed,
+    /// Touched wherever another processor may go on.
+    point: shuttle::sync::atomic::AtomicBool,
     interrupts: Vec<(Modelled<bool>, Condvar)>,
     lists: Vec<Lists>,
     programs: Mutex<HashMap<VcpuRef, Program>>,
@@ -99,6 +112,7 @@ impl Model {
     fn new() -> Arc<Self> {
         let model = Self {
             bed: Testbed::new(),
+            point: Default::default(),
             interrupts: (0..CPUS).map(|_| Default::default()).collect(),
             lists: (0..CPUS).map(|_| Lists::new(4)).collect(),
             programs: Mutex::default(),
@@ -220,6 +234,8 @@ impl Loop<'_> {
                 self.hv.wake(domain, filled.kick);
             }
             let next = self.model.enter(&caller, context);
+            // A guest that asks again and again does not keep the others from going on.
+            thread::yield_now();
             let now = self.hv.machine.clock.fetch_add(ENTRY, Ordering::SeqCst) + ENTRY;
             if self.until <= Nanos(now) {
                 self.processor.ask_scheduler();
@@ -286,20 +302,28 @@ fn explore(set_up: impl Fn(&Arc<Model>) + Send + Sync + 'static) {
     let _clear = Clear;
     let mut config = Config::new();
     config.stack_size = 1 << 20;
-    Runner::new(RandomScheduler::new(ORDERS), config).run(move || {
-        MODEL.set(None);
-        let model = Model::new();
-        set_up(&model);
-        MODEL.set(Some(Arc::clone(&model)));
-        let processors = (0..CPUS).map(|cpu| {
-            let model = Arc::clone(&model);
-            thread::spawn(move || model.processor(cpu))
-        });
-        for processor in processors.collect::<Vec<_>>() {
-            processor.join().unwrap();
-        }
-        MODEL.set(None);
+    let set_up = Arc::new(set_up);
+    let by_chance = Arc::clone(&set_up);
+    Runner::new(RandomScheduler::new_from_seed(SEED, ORDERS), config.clone())
+        .run(move || in_one_order(&*by_chance));
+    // One of them has to wait for long while others go on.
+    Runner::new(PctScheduler::new_from_seed(SEED, STALLS, ORDERS), config)
+        .run(move || in_one_order(&*set_up));
+}
+
+fn in_one_order(set_up: &impl Fn(&Arc<Model>)) {
+    MODEL.set(None);
+    let model = Model::new();
+    set_up(&model);
+    MODEL.set(Some(Arc::clone(&model)));
+    let processors = (0..CPUS).map(|cpu| {
+        let model = Arc::clone(&model);
+        thread::spawn(move || model.processor(cpu))
     });
+    for processor in processors.collect::<Vec<_>>() {
+        processor.join().unwrap();
+    }
+    MODEL.set(None);
 }
 
 /// Domain 2 sends domain 1 a few events, which waits for each as `next` says, while Dom0 pauses it.
