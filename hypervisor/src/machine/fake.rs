@@ -109,6 +109,8 @@ pub struct Machine {
     pub interrupted: AtomicBool,
     /// Bytes of the heap that are taken.
     pub heap_taken: AtomicUsize,
+    /// List registers for [`Machine::lists`] to hand out.
+    pub lists: Mutex<Vec<Lists>>,
     /// What was asked, in order.
     pub asked: Mutex<Vec<Asked>>,
     /// What was written to the serial port.
@@ -127,6 +129,7 @@ impl Machine {
         self.asked.lock().reserve(1 << 12);
         self.serial.lock().reserve(1 << 16);
         self.memory.stock(2 * 64 + 16);
+        self.lists.lock().resize_with(1 << 8, || Lists::new(4));
     }
 
     /// Returns the memory of guests and tables.
@@ -170,7 +173,7 @@ impl Machine {
         if let Some(lists) = crate::model::lists() {
             return lists;
         }
-        Lists::new(4)
+        self.lists.lock().pop().unwrap_or_else(|| Lists::new(4))
     }
 
     /// Chooses when the virtual interface of this processor calls the hypervisor.
