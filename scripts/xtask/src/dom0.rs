@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
 
+use crate::crowd::{self, Loops};
 use crate::machine::{Machine, Root};
 use crate::process::say;
 use crate::qemu;
@@ -23,6 +24,8 @@ const LEFT: &str = "LEFT_CONSOLE\n";
 /// A Dom0 at its prompt.
 pub(crate) struct Session {
     serial: Serial,
+    /// What keeps the host busy.
+    _loops: Loops,
 }
 
 /// What a command did.
@@ -35,14 +38,19 @@ impl Session {
     /// Boots a machine to Dom0's prompt; `name` is the transcript's.
     pub(crate) fn boot(machine: &Machine, name: &str) -> Result<Self> {
         say(&format!("booting Dom0 (transcript in target/logs/{name}.log)"));
-        let mut serial = Serial::start(qemu::command(machine)?, name)?;
+        let mut command = qemu::command(machine)?;
+        if machine.args.beside.is_some() {
+            command = crowd::kept(&command)?;
+        }
+        let mut serial = Serial::start(command, name)?;
         let limit = match machine.args.root {
             Root::Small => BOOT_LIMIT,
             Root::Debian | Root::Card => DEBIAN_BOOT_LIMIT,
         };
         serial.expect(PROMPT, limit).context("Dom0 did not come up")?;
         serial.send("dmesg -n 1; exec env PS1= dash\n")?;
-        let mut session = Self { serial };
+        let loops = Loops::start(machine.args.beside.unwrap_or(0))?;
+        let mut session = Self { serial, _loops: loops };
         session.greet(Duration::from_secs(60)).context("Dom0's shell does not answer")?;
         Ok(session)
     }

@@ -141,6 +141,9 @@ pub(crate) struct MachineArgs {
     /// Counts instructions instead of nanoseconds: slower to watch, the same every time
     #[arg(long)]
     pub(crate) icount: bool,
+    /// Keeps QEMU on one of the host's processors, beside so many busy loops, which start when Dom0 is up
+    #[arg(long)]
+    pub(crate) beside: Option<u32>,
     /// More words for the hypervisor's command line
     #[arg(long, default_value = "")]
     pub(crate) append: String,
@@ -176,6 +179,7 @@ impl Default for MachineArgs {
             extra: Vec::new(),
             kernel: None,
             icount: false,
+            beside: None,
             append: String::new(),
             dom0_append: String::new(),
             qemu: Vec::new(),
@@ -232,12 +236,13 @@ impl MachineArgs {
         }
         let number = || value.parse::<u32>().with_context(|| format!("{name}: not a number"));
         match name {
+            "beside" => self.beside = Some(number()?),
             "cpus" => self.cpus = number()?,
             "vcpus" => self.vcpus = number()?,
             "memory" => self.memory = number()?,
             "dom0_memory" => self.dom0_memory = number()?,
             _ => bail!(
-                "unknown property {name}: append, board, boot, cpu, cpus, dom0_append, dom0_memory, extra, gic, kernel, memory, root, tools or vcpus"
+                "unknown property {name}: append, beside, board, boot, cpu, cpus, dom0_append, dom0_memory, extra, gic, kernel, memory, root, tools or vcpus"
             ),
         }
         Ok(())

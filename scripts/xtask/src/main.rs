@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod compile;
+mod crowd;
 mod debian;
 mod dom0;
 mod guests;

@@ -166,6 +166,7 @@ impl Scenario {
     /// With one processor time is counted in instructions: a slow or busy host then changes nothing a guest can see.
     /// With several they run side by side, in real time; but the Raspberry Pi's take turns, and count too. In real time its whole
     /// Debian is no sooner up on two of the host's cores, for most of what they do is to wait for each other.
+    /// Beside busy loops any machine runs in real time: what those change is the point.
     pub(crate) fn machine(
         &self,
         mut args: MachineArgs,
@@ -175,7 +176,8 @@ impl Scenario {
         for property in self.machine.iter().map(String::as_str).chain(property) {
             args.set(property)?;
         }
-        args.icount = args.cpus == 1 || args.board == Board::Raspi4b;
+        let takes_turns = args.cpus == 1 || args.board == Board::Raspi4b;
+        args.icount = takes_turns && args.beside.is_none();
         Ok(args)
     }
 }
@@ -424,6 +426,19 @@ mod tests {
         };
         let steps = [(5, create), (6, Step::See(String::from("demo"))), (7, Step::Leave)];
         assert_eq!(scenario.steps, steps);
+    }
+
+    #[test]
+    fn a_machine_counts_instructions_with_one_processor_but_not_beside_busy_loops() {
+        let machine = |line: &str| {
+            let text = format!("# Shows things.\nmachine {line}\nrun true\n");
+            let scenario = Scenario::parse("things", &text).unwrap();
+            scenario.machine(MachineArgs::default(), None).unwrap()
+        };
+        assert!(machine("cpus=1").icount && machine("board=raspi4b cpus=4").icount);
+        assert!(!machine("cpus=2").icount && !machine("cpus=1 beside=3").icount);
+        assert!(!machine("board=raspi4b cpus=4 beside=0").icount);
+        assert_eq!(machine("cpus=1 beside=3").beside, Some(3));
     }
 
     #[test]
