@@ -16,6 +16,8 @@
 //! - The virtual timer is such an interrupt, PPI 27, so that an expiry costs no access to the timer and no
 //!   exit when it ends: `CNTV_CTL_EL0.IMASK` stays the guest's. What a PPI needs beyond an SPI is in the
 //!   answers of `load` and `unload`: a vCPU takes the active state of its PPIs along.
+//! - [`Looks`] before it sleeps and when it sets its timer: not every controller signals what is pending
+//!   again at the guest's end.
 //!
 //! # What is not kept
 //!
