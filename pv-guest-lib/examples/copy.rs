@@ -1,6 +1,7 @@
 //! Copies its first disk to its second, reads both back, and tells whether they are the same.
 //!
-//! With one disk it is filled with a pattern and checked. `queues=`, `order=` and `segments=` on the command line say how the disks are used.
+//! With one disk it is filled with a pattern and checked. `queues=`, `order=` and `segments=` on the command line say how the disks are used;
+//! with `forever=1` it does so again and again, until it is told to shut down.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -10,8 +11,9 @@ mod guest {
 
     use alloc::vec;
     use pv_guest_lib::block::{Disk, DiskError, Options, SECTOR};
-    use pv_guest_lib::control::Control;
+    use pv_guest_lib::control::{Control, Request};
     use pv_guest_lib::time::Instant;
+    use pv_guest_lib::xenstore::StoreError;
     use pv_guest_lib::{say, tree};
 
     pv_guest_lib::entry!(main);
@@ -19,11 +21,12 @@ mod guest {
     const CHUNK: usize = 256 << 10;
 
     fn main() {
-        match run() {
-            Ok(()) => say!("done"),
-            Err(error) => say!("failed: {error}"),
-        }
-        if let Ok(request) = Control::new().and_then(|control| control.wait()) {
+        let asked = run().unwrap_or_else(|error| {
+            say!("failed: {error}");
+            None
+        });
+        let wait = || Control::new().and_then(|control| control.wait());
+        if let Ok(request) = asked.map_or_else(wait, Ok) {
             request.perform();
         }
     }
@@ -33,7 +36,8 @@ mod guest {
         words.filter_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok()).next()
     }
 
-    fn run() -> Result<(), DiskError> {
+    /// Does the work; returns what was asked for meanwhile.
+    fn run() -> Result<Option<Request>, DiskError> {
         let usual = Options::default();
         let options = Options {
             queues: option("queues").unwrap_or(usual.queues),
@@ -49,15 +53,39 @@ mod guest {
             say!("disk {number}: {:?}", disk.info());
             disks.push(disk);
         }
-        match disks.as_slice() {
-            [] => say!("there is no disk"),
-            [disk] => check(disk)?,
-            [from, to, ..] => copy(from, to)?,
-        }
+        work(&disks)?;
+        let asked = if option("forever").is_some() { Some(again(&disks)?) } else { None };
         for disk in disks {
             disk.close()?;
         }
-        Ok(())
+        say!("done");
+        Ok(asked)
+    }
+
+    fn work(disks: &[Disk]) -> Result<(), DiskError> {
+        match disks {
+            [] => {
+                say!("there is no disk");
+                Ok(())
+            }
+            [disk] => check(disk),
+            [from, to, ..] => copy(from, to),
+        }
+    }
+
+    /// Works until something is asked for, which is returned.
+    fn again(disks: &[Disk]) -> Result<Request, DiskError> {
+        let bus = |error: StoreError| DiskError::Bus(error.into());
+        let control = Control::new().map_err(bus)?;
+        let mut rounds = 1;
+        loop {
+            if let Some(request) = control.try_next().map_err(bus)? {
+                say!("{rounds} rounds without an error");
+                return Ok(request);
+            }
+            work(disks)?;
+            rounds += 1;
+        }
     }
 
     fn copy(from: &Disk, to: &Disk) -> Result<(), DiskError> {
