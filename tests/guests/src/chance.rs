@@ -20,9 +20,13 @@ pub(crate) fn calls() -> u64 {
 }
 
 /// Reads a number from the command line.
-fn setting(name: &str, otherwise: u64) -> u64 {
-    let mut words = tree::get().command_line.split_whitespace();
-    words.find_map(|word| word.strip_prefix(name)?.parse().ok()).unwrap_or(otherwise)
+pub(crate) fn setting(name: &str, otherwise: u64) -> u64 {
+    word(name).and_then(|word| word.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Reads a word from the command line.
+pub(crate) fn word(name: &str) -> Option<&'static str> {
+    tree::get().command_line.split_whitespace().find_map(|word| word.strip_prefix(name))
 }
 
 impl Chance {
@@ -46,7 +50,8 @@ impl Chance {
 
     /// Returns one of `choices`.
     pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
-        let index = usize::try_from(self.below(choices.len() as u64)).unwrap_or_default();
+        let index = self.below((choices.len() as u64).max(1));
+        let index = usize::try_from(index).unwrap_or_default();
         choices.get(index).copied()
     }
 }

@@ -1,17 +1,32 @@
 //! Bad calls: every hypercall and sub-operation with bad addresses, ids and sizes, then arguments by chance,
-//! then from all vCPUs at once. The hypervisor has to answer each with a number and go on. Needs four vCPUs. As a guest beside others
-//! (`tests/system/library.scenario`) it ends with a crash if a test failed.
+//! then from all vCPUs at once. The hypervisor has to answer each with a number and go on. Needs four vCPUs.
+//!
+//! As a guest beside others it ends with a crash if a test failed, and its command line may give it another part:
+//!
+//! | words | what it does |
+//! |---|---|
+//! | | all tests, as in `tests/system/library.scenario` |
+//! | `play=campaign calls=N seed=S` | N calls of all kinds from four vCPUs at once ([`campaign`]) |
+//! | `play=eater seconds=T wait=W` | eats the hypervisor's heap ([`eater`]) |
+//!
+//! `tests/system/hostile.scenario` and, for long, `campaign.scenario` play both beside guests that work.
+
+mod campaign;
+mod eater;
+mod prey;
+mod stage;
 
 use crate::chance::{self, Chance, calls};
-use crate::suite::{Outcome, Suite, check, check_eq, soon};
+use crate::suite::{Failure, Outcome, Suite, check, check_eq, soon};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use hypercall_abi::hypercall::{
     CONSOLE_IO, DOMCTL, EVENT_CHANNEL_OP, GRANT_TABLE_OP, HVM_OP, MEMORY_OP, MULTICALL, PHYSDEV_OP,
     PLATFORM_OP, SCHED_OP, SYSCTL, VCPU_OP, VM_ASSIST, XEN_VERSION,
 };
-use hypercall_abi::ids::{DOMID_IO, DOMID_SELF, DOMID_XEN};
+use hypercall_abi::ids::DOMID_SELF;
 use hypercall_abi::sched::SHUTDOWN_CRASH;
+use prey::Prey;
 use pv_guest_lib::hypercall::{event_channel, raw, version};
 use pv_guest_lib::page::SharedPage;
 use pv_guest_lib::{cpu, event, gic, power, say, shared_info, smp, time, tree};
@@ -20,8 +35,31 @@ use pv_guest_lib::{cpu, event, gic, power, say, shared_info, smp, time, tree};
 const BAD_ADDRESSES: [u64; 5] =
     [0x3f_0000_0000, 0x7f_bfff_fff0, 0x8000_0000_0000_0000, u64::MAX, u64::MAX - 7];
 
-/// Runs the tests.
+/// Calls made so far, by all vCPUs.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// Plays the part that the command line names.
 pub fn main() {
+    match chance::word("play=") {
+        Some("campaign") => alone("campaign", campaign::play),
+        Some("eater") => alone("eater", eater::play),
+        _ => all_tests(),
+    }
+}
+
+/// Plays one part and ends: with a crash if it failed, which a toolstack sees where no console is left.
+fn alone(name: &str, part: fn() -> Outcome) {
+    say!("{name}: seed={}", chance::seed());
+    if let Err(Failure(why)) = part() {
+        say!("{name}: failed: {why}");
+        power::shutdown(SHUTDOWN_CRASH);
+    }
+    say!("{name}: done");
+    campaign::break_console();
+}
+
+/// Runs the tests.
+fn all_tests() {
     let mut suite = Suite::default();
     say!("seed={} calls={}", chance::seed(), calls());
     suite.test("the shared page is mapped", || Ok(shared_info::map()?));
@@ -34,6 +72,7 @@ pub fn main() {
     suite.test("batches within batches and of nothing are answered", batches);
     suite.test("thousands of calls by chance are answered", by_chance);
     suite.test("calls by chance from all vCPUs at once are answered", racing);
+    suite.test("everything by chance from all vCPUs at once is answered", campaign::in_short);
     suite.test("registers of the interrupt controller survive anything", any_register);
     suite.test("changes of memory by chance are answered", memory_by_chance);
     suite.test("the hypervisor is as well as before", alive);
@@ -61,6 +100,7 @@ fn ends_us(number: u64, first: u64) -> bool {
 ///
 /// The memory it may write to must be this file's own pages, or none.
 fn call(number: u64, arguments: [u64; 5]) -> i64 {
+    CALLS.fetch_add(1, Ordering::Relaxed);
     // SAFETY: addresses lie in pages that only atomics reach, or where nothing is; frames are spare pages.
     unsafe { raw(number, arguments) }
 }
@@ -77,6 +117,12 @@ const WITH_OPERATION: [(u64, u64); 9] = [
     (HVM_OP, 30),
     (VM_ASSIST, 8),
 ];
+
+/// Counts a call that was made by another way than [`call`].
+fn counted<T>(answer: T) -> T {
+    CALLS.fetch_add(1, Ordering::Relaxed);
+    answer
+}
 
 fn looks_like_an_answer(answer: i64) -> bool {
     // An error number, or the result of a call that did something: never an address of the hypervisor's.
@@ -195,72 +241,6 @@ fn batches() -> Outcome {
     check_eq!(call(MULTICALL, [page.address(), 0, 0, 0, 0]), 0);
     check!(call(MULTICALL, [BAD_ADDRESSES[0], 1, 0, 0, 0]) < 0);
     alive()
-}
-
-/// Memory that calls by chance may use.
-struct Prey {
-    requests: SharedPage,
-    arrays: SharedPage,
-    spare: SharedPage,
-}
-
-impl Prey {
-    fn new() -> Self {
-        let [requests, arrays, spare] = [(); 3].map(|()| SharedPage::allocate());
-        Self { requests, arrays, spare }
-    }
-
-    /// Returns a number that means something in some place.
-    fn word(&self, chance: &mut Chance) -> u64 {
-        match chance.below(12) {
-            0 => 0,
-            1 => chance.below(8),
-            2 => chance.below(4096),
-            3 => u64::from(u32::MAX),
-            4 => u64::MAX,
-            5 => u64::from(chance.of(&[DOMID_SELF, DOMID_IO, DOMID_XEN, 1, 0x7000]).unwrap_or(1)),
-            6 => self.arrays.address() + chance.below(512) * 8,
-            7 => self.spare.frame(),
-            8 => chance.of(&BAD_ADDRESSES).unwrap_or_default(),
-            9 => 1 << chance.below(64),
-            10 => chance.next() & 0xffff_ffff,
-            _ => chance.next(),
-        }
-    }
-
-    /// Makes one call of the kind that harms nobody but who makes it.
-    fn one(&self, chance: &mut Chance) -> (u64, u64, i64) {
-        const NUMBERS: [u64; 8] = [
-            XEN_VERSION,
-            GRANT_TABLE_OP,
-            VCPU_OP,
-            EVENT_CHANNEL_OP,
-            HVM_OP,
-            PHYSDEV_OP,
-            SCHED_OP,
-            MEMORY_OP,
-        ];
-        for place in 0..16 {
-            self.requests.word64(place * 8).store(self.word(chance), Ordering::Relaxed);
-            self.arrays.word64(place * 8).store(self.word(chance), Ordering::Relaxed);
-        }
-        let number = chance.of(&NUMBERS).unwrap_or(XEN_VERSION);
-        let operation = match number {
-            // Removing and giving back memory by chance would hit the guest's own; these only ask or add.
-            MEMORY_OP => chance.of(&[2, 3, 4, 9, 10, 14, 18, 19, 28, 40]).unwrap_or(2),
-            // Registering areas by chance would leave the hypervisor writing into them: it may.
-            _ => chance.below(24),
-        };
-        if ends_us(number, operation) {
-            return (number, operation, 0);
-        }
-        let address = self.requests.address() + chance.below(8) * 8;
-        let arguments = match number {
-            VCPU_OP => [operation, chance.below(6), address, 0, 0],
-            _ => [operation, address, chance.below(4), self.word(chance), self.word(chance)],
-        };
-        (number, operation, call(number, arguments))
-    }
 }
 
 fn by_chance() -> Outcome {
