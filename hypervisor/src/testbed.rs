@@ -60,8 +60,13 @@ impl Testbed {
 
     /// Does as [`Self::new`], with options.
     pub fn with(options: Options) -> Self {
-        let mut frames = Frames::new([(RAM, RAM_FRAMES)]);
-        frames.add(RAM, RAM_FRAMES);
+        Self::with_frames(options, RAM_FRAMES)
+    }
+
+    /// Does as [`Self::with`], on a host with `ram` frames of memory.
+    pub fn with_frames(options: Options, ram: u64) -> Self {
+        let mut frames = Frames::new([(RAM, ram)]);
+        frames.add(RAM, ram);
         let mut scheduler = Scheduler::new(CPUS);
         let mut processors = Vec::new();
         for cpu in 0..CPUS {
@@ -70,13 +75,13 @@ impl Testbed {
             processors.push(Processor::new(cpu));
         }
         let hv = Hypervisor {
-            machine: Machine::with_ram(RAM, RAM_FRAMES),
+            machine: Machine::with_ram(RAM, ram),
             host: Host {
                 command_line: "dom0_mem=512M console=dtuart".into(),
                 options,
                 counter_frequency: 1_000_000_000,
-                total_frames: RAM_FRAMES,
-                max_frame: RAM.number() + RAM_FRAMES,
+                total_frames: ram,
+                max_frame: RAM.number() + ram,
                 ipa_bits: 40,
                 spis: 64,
                 gic: HostGic::V3,

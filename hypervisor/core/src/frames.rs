@@ -448,6 +448,13 @@ impl Frames {
         }
     }
 
+    /// Returns how many hold `mfn`, and whether its owner is one of them.
+    #[cfg(any(test, feature = "fakes"))]
+    pub fn holds(&self, mfn: Mfn) -> (u32, bool) {
+        let frame = self.table.get(mfn.number());
+        frame.map_or((0, false), |frame| (frame.references, frame.held_by_owner()))
+    }
+
     /// Holds a frame that is `dom`'s memory or lent to it, until [`Frames::put`].
     #[inline(always)]
     pub fn get(&mut self, mfn: Mfn, dom: DomId) -> Result<(), FramesError> {

@@ -107,6 +107,10 @@ pub struct Machine {
     pub cpu: AtomicU32,
     /// What [`Machine::interrupt_pending`] says.
     pub interrupted: AtomicBool,
+    /// If not 0, one arrives for each so many looks for it.
+    pub interrupt_period: AtomicU32,
+    /// How often was looked since.
+    pub looks: AtomicU32,
     /// Bytes of the heap that are taken.
     pub heap_taken: AtomicUsize,
     /// List registers for [`Machine::lists`] to hand out.
@@ -193,7 +197,10 @@ impl Machine {
 
     /// Says whether long work should stop and let an interrupt in.
     pub fn interrupt_pending(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+        let period = self.interrupt_period.load(Ordering::Relaxed);
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let arrives = looks.checked_rem(period).is_some_and(|past| past == 0);
+        arrives || self.interrupted.load(Ordering::Relaxed)
     }
 
     /// Writes to the serial port.

@@ -6,6 +6,7 @@ mod compile;
 mod crowd;
 mod debian;
 mod dom0;
+mod fuzz;
 mod guests;
 mod image;
 mod machine;
@@ -19,13 +20,14 @@ mod serial;
 mod size;
 mod system;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use std::num::NonZero;
 use std::panic::resume_unwind;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::{self, available_parallelism};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use machine::MachineArgs;
 
@@ -60,6 +62,23 @@ enum Command {
     Check,
     /// Tests on this machine
     Test,
+    /// Tries what leads the code that reads others' words where no input has led yet, on all processors
+    Fuzz {
+        /// How long that goes on
+        #[arg(long, default_value_t = 2)]
+        minutes: u64,
+        /// Begins from this seed; from one of the time of day, if it is not given
+        #[arg(long)]
+        seed: Option<u32>,
+        /// Plays this input, and nothing else
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["minutes", "seed", "keep"])]
+        play: Option<PathBuf>,
+        /// Takes what was found into the tree, and nothing else
+        #[arg(long)]
+        keep: bool,
+        /// Targets, or parts of names
+        targets: Vec<String>,
+    },
     /// The guest library's tests under miri (installs a nightly compiler where there is none)
     Miri,
     /// Bare-metal tests in QEMU, or those whose names contain a NAME; and what the hypervisor refuses to start with
@@ -149,6 +168,17 @@ fn run(command: Command) -> Result<()> {
         Command::Gdb { machine } => qemu::interactive(&machine.prepare()?, qemu::Debugger::Waits),
         Command::Check => check::check().finish(),
         Command::Test => check::test()?.finish(),
+        Command::Fuzz { play: Some(input), targets, .. } => {
+            let [target] = &targets[..] else { bail!("name the target that is to play it") };
+            fuzz::play(target, &input)
+        }
+        Command::Fuzz { keep: true, targets, .. } => fuzz::keep(&targets),
+        Command::Fuzz { minutes, seed, targets, .. } => {
+            let of_today = SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos();
+            let time = Duration::from_secs(60 * minutes);
+            let how = fuzz::How { time, seed: seed.unwrap_or(of_today), afresh: false };
+            fuzz::fuzz(&targets, how)?.finish()
+        }
         Command::Miri => miri::miri(),
         Command::Guests { hypervisor, gic, names } => {
             let mut count = guests::play(hypervisor, gic, &names)?;
@@ -202,11 +232,15 @@ fn check_and_test() -> Result<system::Count> {
     })
 }
 
+/// The part of a campaign that goes with every run of the tests: the same on all machines that are as fast.
+const FUZZING: fuzz::How = fuzz::How { time: Duration::from_secs(120), seed: 0x5eed, afresh: true };
+
 /// Runs every test there is, quickest first; what takes long only if `long`.
 fn ci(names: &[String], long: bool) -> Result<()> {
     let mut count = system::Count::default();
     if names.is_empty() {
         count.add(check_and_test()?);
+        count.add(fuzz::fuzz(&[], FUZZING)?);
     }
     let gics = [machine::Gic::V3, machine::Gic::V2];
     for gic in gics {

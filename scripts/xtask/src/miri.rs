@@ -35,7 +35,11 @@ pub(crate) fn miri() -> Result<()> {
     let mut command =
         rustup(&["run", "nightly", "cargo", "miri", "test", "--package", "pv-guest-lib"]);
     command.args(["--lib", "--tests"]);
-    run(command.env("MIRIFLAGS", FLAGS).env("PROPTEST_CASES", CASES))
+    run(command.env("MIRIFLAGS", FLAGS).env("PROPTEST_CASES", CASES))?;
+    // Those of the fuzzer's targets that are the library's.
+    let mut command = rustup(&["run", "nightly", "cargo", "miri", "test", "--package", "fuzz"]);
+    command.args(["--test", "targets", "--", "ring", "network", "block", "store", "folder"]);
+    run(command.env("MIRIFLAGS", FLAGS))
 }
 
 fn rustup(arguments: &[&str]) -> Command {

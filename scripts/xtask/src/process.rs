@@ -43,17 +43,18 @@ pub(crate) fn cargo() -> Command {
 /// Returns one of the compiler's own binary tools (component `llvm-tools`).
 pub(crate) fn llvm_tool(name: &str) -> Result<PathBuf> {
     let sysroot = output(Command::new("rustc").current_dir(root()).args(["--print", "sysroot"]))?;
-    let host = output(Command::new("rustc").current_dir(root()).arg("-vV"))?;
-    let host = host
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("rustc -vV names no host")?
-        .to_owned();
-    let tool = Path::new(sysroot.trim()).join("lib/rustlib").join(host).join("bin").join(name);
+    let tool = Path::new(sysroot.trim()).join("lib/rustlib").join(host()?).join("bin").join(name);
     if !tool.exists() {
         bail!("{} is missing: run `rustup component add llvm-tools`", tool.display());
     }
     Ok(tool)
+}
+
+/// Returns what the compiler calls this machine.
+pub(crate) fn host() -> Result<String> {
+    let version = output(Command::new("rustc").current_dir(root()).arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc -vV names no host")?.to_owned())
 }
 
 /// Runs a program to its end; an error names it when it fails.
