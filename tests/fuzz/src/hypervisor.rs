@@ -1,6 +1,6 @@
 //! Every hypercall and trap, made by Dom0 and by hostile guests on a hypervisor whose machine is values.
 //!
-//! A campaign is steps of [`draw::STEP`] bytes: who does what, with which numbers. After each step all
+//! A campaign is steps of `draw::STEP` bytes: who does what, with which numbers. After each step all
 //! that must hold of the hypervisor is checked; at the end every domain is destroyed, and nothing of it
 //! may be left.
 
