@@ -199,7 +199,6 @@ impl Model {
         let lists = caller.hv.machine.lists();
         while lists.take_one().is_some() {}
         let who = caller.vcpu.who;
-        assert!(caller.hv.domain(who.dom).is_some(), "a domain that is gone does not run");
         let program = self.programs.lock().unwrap().remove(&who);
         let Some(mut program) = program else {
             caller.hv.hold(caller.vcpu, Hold::DOWN);
@@ -207,6 +206,8 @@ impl Model {
         };
         machine::step();
         let next = program(caller, context);
+        machine::step();
+        assert!(caller.hv.domain(who.dom).is_some(), "a domain that is gone does not run");
         let other = self.programs.lock().unwrap().insert(who, program);
         assert!(other.is_none(), "a virtual processor is on one processor at a time");
         next
