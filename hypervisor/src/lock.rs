@@ -4,6 +4,13 @@
 //! busy emulator that one is often not running: each handover then costs a time slice of the host
 //! (measured: 30 ms with 8 processors on 2 busy ones, against microseconds).
 //!
+//! Nobody starves for it. A guest can have a processor take a lock again and again, but each time
+//! only by another trap or call, most of which is spent without the lock; whoever spins reads the
+//! word all the time and has the line as soon as the lock is free. So each handover is a chance of
+//! about one in as many as wait, at most 16: to miss a thousand of them, a millisecond's worth, has
+//! odds of 10^-28. What is done under a lock is bounded (`state.rs`), and a longer one looks for
+//! interrupts in between.
+//!
 //! The hypervisor runs with interrupts masked, so a lock is never taken twice by one processor
 //! unless the code does it; which may be held together, and in what order, `state.rs` says.
 
