@@ -21,6 +21,7 @@ use hv_core::addr::GuestAddr;
 use hv_core::exit::Width;
 use hv_core::ids::{CpuId, DomId, VcpuId, VcpuRef};
 use hv_core::sched::Hold;
+use hv_core::sched::affinity::CpuSet;
 use hv_core::time::Nanos;
 use hv_core::vpsci;
 use shuttle::rand::Rng;
@@ -393,7 +394,8 @@ fn no_event_is_lost_on_a_guest_that_stays_in() {
     explore(|model| events(model, false));
 }
 
-/// Four virtual processors wake each other in a ring; each then waits, or lets others go first.
+/// Four virtual processors wake each other in a ring; each then waits, or lets others go first. Dom0
+/// binds them to one processor and another.
 fn ring(model: &Arc<Model>) {
     const ENTRIES: u32 = 8;
     const MEMBERS: [(u16, u32); 4] = [(1, 0), (2, 0), (1, 1), (2, 1)];
@@ -418,6 +420,18 @@ fn ring(model: &Arc<Model>) {
             Next::On
         });
     }
+    model.runs(0, 0, move |caller, _| {
+        let mut chance = shuttle::rand::thread_rng();
+        let (dom, vcpu) = MEMBERS[chance.gen_range(0..MEMBERS.len())];
+        let domain = caller.hv.domain(DomId(dom)).unwrap();
+        let sched = domain.vcpu(VcpuId(vcpu)).unwrap().sched;
+        let only = CpuSet::only(CpuId(chance.gen_range(0..CPUS)));
+        let now = caller.hv.machine.now();
+        let bound = caller.hv.scheduler.lock().set_affinity(sched, only, CpuSet::ALL, now);
+        caller.hv.kick_cpu(bound.expect("the processor is there"));
+        caller.hv.yield_now(caller.vcpu);
+        Next::On
+    });
 }
 
 #[test]
