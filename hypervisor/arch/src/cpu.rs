@@ -3,7 +3,7 @@
 use crate::regs::{
     self, CNTHCTL_EL2, CPTR_EL2, HCR_EL2, Hafgrtr, Hcrx, Hdfgrtr, Hdfgwtr, Hfgitr, Hfgrtr, Hfgwtr,
     Hstr, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, MDCR_EL2, MDSCR_EL1, MIDR_EL1,
-    MPIDR_EL1, Readable, Vpidr, Writeable,
+    MPIDR_EL1, Readable, Vpidr, Vsesr, Writeable,
 };
 use core::arch::asm;
 
@@ -20,6 +20,12 @@ pub fn affinity() -> u64 {
     MPIDR_EL1.get() & AFFINITY
 }
 
+/// Says whether this processor has the reliability extension (`FEAT_RAS`).
+#[inline]
+pub(crate) fn has_ras() -> bool {
+    (ID_AA64PFR0_EL1.get() >> 28) & 0xf != 0
+}
+
 /// Sets the controls that stay the same whatever guest runs.
 pub(crate) fn init_this() {
     HCR_EL2.set(regs::HCR_GUEST);
@@ -30,6 +36,10 @@ pub(crate) fn init_this() {
     Vpidr::set(MIDR_EL1.get());
     MDSCR_EL1.set(0);
     disable_newer_controls();
+    if has_ras() {
+        // The syndrome of the virtual SErrors that guests are given.
+        Vsesr::set(0);
+    }
     crate::stage2::init_this();
     crate::timer::init_this();
     crate::barrier::isb();

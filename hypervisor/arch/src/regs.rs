@@ -14,10 +14,12 @@ pub(crate) use aarch64_cpu::registers::{
 };
 pub(crate) use aarch64_cpu::registers::{Readable, Writeable};
 
-/// What a guest's `HCR_EL2` always holds: `RW TSW TACR TIDCP TSC TID3 TWE TWI BSU=inner FB AMO IMO FMO
-/// PTW SWIO VM` (Arm ARM D19.2.48). `FB` and `BSU` make a guest's maintenance operations reach the
-/// inner-shareable domain, so that a virtual processor may move between processors.
-pub(crate) const HCR_GUEST: u64 = 0x807c_663f;
+/// What a guest's `HCR_EL2` always holds: `TERR TLOR RW TSW TACR TIDCP TSC TID3 TWE TWI BSU=inner
+/// FB AMO IMO FMO PTW SWIO VM` (Arm ARM D19.2.48). Error records and limited ordering regions are
+/// not switched with a guest; processors without them ignore `TERR` and `TLOR`. `FB` and `BSU` make
+/// a guest's maintenance operations reach the inner-shareable domain, so that a virtual processor
+/// may move between processors.
+pub(crate) const HCR_GUEST: u64 = 0x18_807c_663f;
 /// `HCR_EL2.VSE`: a virtual SError is pending.
 pub(crate) const HCR_VSE: u64 = 1 << 8;
 /// `HCR_EL2.TWI`: WFI traps.
@@ -29,8 +31,10 @@ pub(crate) const HCR_TVM: u64 = 1 << 26;
 
 /// `CPTR_EL2`: TAM and TTA trap, FP and SIMD do not, SVE does (bit 8); the rest reads as one.
 pub(crate) const CPTR_GUEST: u64 = 0x4010_33ff;
-/// `MDCR_EL2`: TDRA TDOSA TDA TPM TPMCR: debug and performance registers trap, BRK goes to EL1.
-pub(crate) const MDCR_GUEST: u64 = 0x0000_0e60;
+/// `MDCR_EL2`: TTRF TPMS TDRA TDOSA TDA TPM TPMCR: trace filters, profiling, debug and performance
+/// registers trap, BRK goes to EL1. `E2TB` and `E2PB` of 0 have the buffers of traces and profiles
+/// trap.
+pub(crate) const MDCR_GUEST: u64 = 0x0008_4e60;
 /// `CNTHCTL_EL2`: the guest may read the physical counter; its physical timer traps.
 pub(crate) const CNTHCTL_GUEST: u64 = 1;
 /// `HSTR_EL2`: AArch32 CP15 c15 traps.
@@ -90,7 +94,8 @@ register!(IccEoir1, "ICC_EOIR1_EL1", write);
 register!(IccIar1, "ICC_IAR1_EL1", read);
 register!(IccIgrpen1, "ICC_IGRPEN1_EL1", write);
 register!(IccPmr, "ICC_PMR_EL1", write);
-register!(IccSreEl2, "ICC_SRE_EL2", read, write);
+register!(IccSreEl1, "ICC_SRE_EL1", write);
+register!(IccSreEl2, "ICC_SRE_EL2", write);
 register!(IchEisr, "ICH_EISR_EL2", read);
 register!(IchElrsr, "ICH_ELRSR_EL2", read);
 register!(IsrEl1, "ISR_EL1", read);
@@ -101,4 +106,6 @@ register!(Hdfgwtr, "S3_4_C3_C1_5", write);
 register!(Hfgitr, "S3_4_C1_C1_6", write);
 register!(Hfgrtr, "S3_4_C1_C1_4", write);
 register!(Hfgwtr, "S3_4_C1_C1_5", write);
+register!(Vdisr, "S3_4_C12_C1_1", write);
+register!(Vsesr, "S3_4_C5_C2_3", write);
 register!(Vpidr, "VPIDR_EL2", write);

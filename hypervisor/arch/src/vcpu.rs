@@ -13,9 +13,10 @@ use crate::regs::{
     self, AFSR0_EL1, AFSR1_EL1, AMAIR_EL1, CNTKCTL_EL1, CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVOFF_EL2,
     CONTEXTIDR_EL1, CPACR_EL1, CSSELR_EL1, ELR_EL1, ELR_EL2, ESR_EL1, FAR_EL1, FAR_EL2, HCR_EL2,
     HPFAR_EL2, MAIR_EL1, PAR_EL1, Readable, SCTLR_EL1, SP_EL0, SP_EL1, SPSR_EL1, SPSR_EL2, TCR_EL1,
-    TPIDR_EL0, TPIDR_EL1, TPIDRRO_EL0, TTBR0_EL1, TTBR1_EL1, VBAR_EL1, VMPIDR_EL2, Writeable,
+    TPIDR_EL0, TPIDR_EL1, TPIDRRO_EL0, TTBR0_EL1, TTBR1_EL1, VBAR_EL1, VMPIDR_EL2, Vdisr,
+    Writeable,
 };
-use crate::this_cpu;
+use crate::{cpu, this_cpu};
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::mem::offset_of;
@@ -250,6 +251,7 @@ impl VcpuContext {
     pub fn load(&mut self) {
         assert!(self.loaded_on == NOWHERE, "a virtual processor is on one processor at a time");
         self.system.load();
+        clear_deferred_error();
         CNTV_CVAL_EL0.set(self.timer.compare);
         CNTV_CTL_EL0.set(self.timer.control);
         let vectors = core::ptr::from_ref(&self.floating_point);
@@ -428,6 +430,14 @@ impl fmt::Debug for VcpuContext {
             self.esr_el1(),
             self.far_el1()
         )
+    }
+}
+
+/// Clears `VDISR_EL2`, which a guest reads and writes as `DISR_EL1` if the processor has RAS: that
+/// traps no other way. It is not kept for the guest, which is told of no RAS.
+fn clear_deferred_error() {
+    if cpu::has_ras() {
+        Vdisr::set(0);
     }
 }
 

@@ -50,6 +50,9 @@ const OSLSR_UNLOCKED: u64 = 1 << 3;
 /// `MDCCSR_EL0.TXfull`: a driver of the debug channel gives up.
 const CHANNEL_FULL: u64 = 1 << 29;
 
+/// `ICC_SRE_EL1`: `SRE`, and `DFB` and `DIB`: there is no other way, and none around it.
+const SYSTEM_REGISTERS: u64 = 0b111;
+
 const DC_ISW: SysReg = SysReg::new(1, 0, 7, 6, 2);
 const DC_CSW: SysReg = SysReg::new(1, 0, 7, 10, 2);
 const DC_CISW: SysReg = SysReg::new(1, 0, 7, 14, 2);
@@ -57,6 +60,7 @@ const ACTLR: SysReg = SysReg::new(3, 0, 1, 0, 1);
 const SGI1R: SysReg = SysReg::new(3, 0, 12, 11, 5);
 const ASGI1R: SysReg = SysReg::new(3, 0, 12, 11, 6);
 const SGI0R: SysReg = SysReg::new(3, 0, 12, 11, 7);
+const ICC_SRE: SysReg = SysReg::new(3, 0, 12, 12, 5);
 const CNTP_TVAL: SysReg = SysReg::new(3, 3, 14, 2, 0);
 const CNTP_CTL: SysReg = SysReg::new(3, 3, 14, 2, 1);
 const CNTP_CVAL: SysReg = SysReg::new(3, 3, 14, 2, 2);
@@ -87,6 +91,8 @@ pub fn decide(access: RegisterAccess, value: u64, at_el0: bool, id: &IdRegisters
         (3, 0) if !at_el0 && read && id.get(sysreg).is_some() => {
             SysregAction::Read(id.get(sysreg).unwrap_or(0))
         }
+        // One processor's for all guests: a guest finds its interface on, and cannot turn it off.
+        (3, 0) if !at_el0 && sysreg == ICC_SRE => constant(SYSTEM_REGISTERS, read),
         (3, 0) if !at_el0 && !read => match translation_register(sysreg) {
             Some(register) => SysregAction::WriteTranslation(register, value),
             None => SysregAction::Undefined,
@@ -247,6 +253,25 @@ mod tests {
         assert_eq!(write(3, 0, 13, 0, 4), SysregAction::Undefined);
         assert!(changes_caching(0, 5) && changes_caching(1, 5) && !changes_caching(5, 5 | 1 << 12));
         assert!(is_cached(5) && !is_cached(1));
+    }
+
+    #[test]
+    fn the_interrupt_interface_is_on_and_cannot_be_turned_off() {
+        assert_eq!(read(3, 0, 12, 12, 5), SysregAction::Read(7));
+        assert_eq!(write(3, 0, 12, 12, 5), SysregAction::Ignored);
+        assert_eq!(access(ICC_SRE, true, true), SysregAction::Undefined);
+    }
+
+    #[test]
+    fn what_one_processor_has_for_all_guests_is_undefined() {
+        // ERRIDR, ERRSELR, ERXFR, ERXSTATUS, ERXMISC0; LORSA, LORC, LORID; TRFCR; PMSCR, PMBLIMITR,
+        // TRBLIMITR.
+        let registers = [(5, 3, 0), (5, 3, 1), (5, 4, 0), (5, 4, 2), (5, 5, 0), (10, 4, 0)];
+        let more = [(10, 4, 3), (10, 4, 7), (1, 2, 1), (9, 9, 0), (9, 10, 0), (9, 11, 0)];
+        for (crn, crm, op2) in registers.into_iter().chain(more) {
+            assert_eq!(read(3, 0, crn, crm, op2), SysregAction::Undefined);
+            assert_eq!(write(3, 0, crn, crm, op2), SysregAction::Undefined);
+        }
     }
 
     #[test]

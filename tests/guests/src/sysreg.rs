@@ -24,6 +24,8 @@ pub fn main() {
     suite.test("auxiliary control can be read, and writes are ignored", auxiliary);
     suite.test("registers of higher levels are undefined", higher_levels);
     suite.test("registers nobody made are undefined", nobodys);
+    suite.test("what a processor has for all guests is undefined", not_switched);
+    suite.test("the interrupt interface cannot be turned off", interface_stays_on);
     suite.test("an undefined instruction is an exception with its syndrome", undefined);
     suite.test("cache operations by set and way are done", set_way);
     suite.test("cache operations by address are done", by_address);
@@ -157,6 +159,37 @@ fn nobodys() -> Outcome {
         check!(access == Ok(0) || is_undefined(access), "it gave {access:x?}");
     }
     check!(is_undefined(try_system_register!("s3_0_c5_c7_7")));
+    Ok(())
+}
+
+/// Error records, limited ordering regions, trace filters, profiling: a guest would leave them to
+/// the next.
+fn not_switched() -> Outcome {
+    let registers = [
+        try_system_register!("s3_0_c5_c3_0"),
+        try_system_register!("s3_0_c5_c4_2"),
+        try_system_register!("s3_0_c10_c4_3"),
+        try_system_register!("s3_0_c1_c2_1"),
+        try_system_register!("s3_0_c9_c9_0"),
+    ];
+    for (number, register) in registers.into_iter().enumerate() {
+        let refused = is_undefined(register) || crate::suite::is_xen();
+        check!(refused, "register {number} gave {register:x?}");
+    }
+    Ok(())
+}
+
+fn interface_stays_on() -> Outcome {
+    const ON: u64 = 1;
+    // There is none on a GICv2.
+    let Ok(before) = try_system_register!("s3_0_c12_c12_5") else { return Ok(()) };
+    check_eq!(before & ON, ON);
+    if crate::suite::is_xen() {
+        return Ok(());
+    }
+    // SAFETY: the write has no effect.
+    unsafe { try_write_system_register!("s3_0_c12_c12_5", 0) }?;
+    check_eq!(try_system_register!("s3_0_c12_c12_5")? & ON, ON);
     Ok(())
 }
 

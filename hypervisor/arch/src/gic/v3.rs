@@ -7,7 +7,7 @@ use crate::mmu;
 use crate::percpu::{self, MAX_CPUS};
 use crate::regs::{
     ICH_HCR_EL2, ICH_VMCR_EL2, ICH_VTR_EL2, IccBpr1, IccCtlr, IccDir, IccEoir1, IccIar1,
-    IccIgrpen1, IccPmr, IccSgi1r, IccSreEl2, IchEisr, IchElrsr,
+    IccIgrpen1, IccPmr, IccSgi1r, IccSreEl1, IccSreEl2, IchEisr, IchElrsr,
 };
 use crate::this_cpu;
 use core::arch::asm;
@@ -84,7 +84,7 @@ pub fn init_v3(at: MachineAddr, redistributors: &[(MachineAddr, u64)]) -> Result
 
 /// Turns on this processor's redistributor and interface.
 pub(super) fn init_this_cpu() {
-    const SYSTEM_REGISTERS: u64 = 0b1111;
+    const SYSTEM_REGISTERS: u64 = 0b111;
     const SLEEP: u32 = 1 << 1;
     const CHILDREN_ASLEEP: u32 = 1 << 2;
     const SPLIT_END: u64 = 1 << 1;
@@ -104,7 +104,11 @@ pub(super) fn init_this_cpu() {
         group.set(u32::MAX);
     }
     wait_for_writes(Irq::sgi(0));
-    IccSreEl2::set(IccSreEl2::get() | SYSTEM_REGISTERS);
+    // Without `Enable` a guest's access to `ICC_SRE_EL1` traps, for the next guest would find what
+    // it wrote.
+    IccSreEl2::set(SYSTEM_REGISTERS);
+    isb();
+    IccSreEl1::set(SYSTEM_REGISTERS);
     isb();
     IccPmr::set(0xff);
     IccBpr1::set(0);
