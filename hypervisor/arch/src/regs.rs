@@ -47,6 +47,9 @@ pub(crate) const TCR: u64 = 1 << 31 | 1 << 23 | 3 << 12 | 1 << 10 | 1 << 8 | 16;
 /// `SCTLR_EL2`: MMU, caches, stack alignment check, writable memory is never executed.
 pub(crate) const SCTLR: u64 = 0x30c5_0830 | 1 << 19 | 1 << 12 | 1 << 3 | 1 << 2 | 1;
 
+/// `SCTLR_EL1` of nobody: the MMU on, reserved bits as they read.
+pub(crate) const SCTLR_EL1_MMU: u64 = 0x30c5_0831;
+
 /// `VTCR_EL2` without sizes: walks write-back inner-shareable, 4 KiB granule.
 pub(crate) const VTCR: u64 = 1 << 31 | 3 << 12 | 1 << 10 | 1 << 8;
 

@@ -5,7 +5,8 @@
 use crate::barrier::{dsb_ish, isb};
 use crate::percpu;
 use crate::regs::{
-    self, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, Readable, VTCR_EL2, VTTBR_EL2, Writeable,
+    self, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, Readable, SCTLR_EL1, TCR_EL1, VTCR_EL2, VTTBR_EL2,
+    Writeable,
 };
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -131,14 +132,48 @@ pub fn flush_local_stage1() {
     unsafe { asm!("tlbi vmalle1", "dsb nsh", "isb", options(nostack, preserves_flags)) };
 }
 
+/// Has no translation of EL1 be walked on this processor until [`allow_walks`].
+///
+/// Processors look ahead, past address-translation instructions of the hypervisor's too, and some
+/// cache what they find there by `VTTBR_EL2` and EL1's registers as they are at that moment, though
+/// these be of two guests (Cortex-A57 1319537, Cortex-A72 1319367, and others of Arm's). So while
+/// they are exchanged neither `TTBR` is walked, and the MMU is on: off, it would have each address
+/// translated by stage 2 alone.
+pub(crate) fn forbid_walks() {
+    const NO_WALKS: u64 = 1 << 23 | 1 << 7; // EPD1, EPD0
+    TCR_EL1.set(NO_WALKS);
+    isb();
+    SCTLR_EL1.set(regs::SCTLR_EL1_MMU);
+    isb();
+}
+
+/// Lets EL1's translations be walked again, with these values of `SCTLR_EL1` and `TCR_EL1`;
+/// `VTTBR_EL2` and the other registers are of the same guest.
+pub(crate) fn allow_walks(sctlr: u64, tcr: u64) {
+    isb();
+    SCTLR_EL1.set(sctlr);
+    isb();
+    TCR_EL1.set(tcr);
+    isb();
+}
+
 /// Does `action`, which forgets entries by the VMID in force, with that of `space`.
 fn in_space(space: Space, action: impl FnOnce()) {
     let current = active();
+    if current == space {
+        action();
+        dsb_ish();
+        isb();
+        return;
+    }
+    let (sctlr, tcr) = (SCTLR_EL1.get(), TCR_EL1.get());
+    forbid_walks();
     activate(space);
     action();
     dsb_ish();
     isb();
     activate(current);
+    allow_walks(sctlr, tcr);
 }
 
 fn forget_space() {
@@ -162,6 +197,7 @@ pub(crate) fn init_this() {
     let start = u64::from(2 - config.start_level.min(2));
     let wide = u64::from(vmid_bits() == 16) << 19;
     let input = u64::from(64 - config.ipa_bits);
+    forbid_walks();
     VTCR_EL2.set(regs::VTCR | wide | address_size << 16 | start << 6 | input);
     VTTBR_EL2.set(0);
 }

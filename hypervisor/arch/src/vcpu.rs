@@ -16,7 +16,7 @@ use crate::regs::{
     TPIDR_EL0, TPIDR_EL1, TPIDRRO_EL0, TTBR0_EL1, TTBR1_EL1, VBAR_EL1, VMPIDR_EL2, Vdisr,
     Writeable,
 };
-use crate::{cpu, this_cpu};
+use crate::{cpu, stage2, this_cpu};
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::mem::offset_of;
@@ -93,13 +93,14 @@ pub struct VcpuContext {
 
 /// Names the registers that `load` and `save` exchange, with their accessors.
 macro_rules! system_registers {
-    ($($(#[$doc:meta])* $vis:vis $field:ident, $set:ident, $register:ident;)*) => {
+    ($($(#[$doc:meta])* $vis:vis $field:ident, $set:ident, $register:ident $(, $last:ident)?;)*) => {
         /// What `load` and `save` exchange with the machine.
         #[derive(Default)]
         struct SystemRegisters { $($field: u64,)* }
 
         impl SystemRegisters {
-            fn load(&self) { $($register.set(self.$field);)* }
+            /// Loads all but those that are marked as last.
+            fn load(&self) { $(system_registers!(@load self $field $register $($last)?);)* }
             fn save(&mut self) { $(self.$field = $register.get();)* }
         }
 
@@ -119,11 +120,13 @@ macro_rules! system_registers {
             )*
         }
     };
+    (@load $self:ident $field:ident $register:ident last) => {};
+    (@load $self:ident $field:ident $register:ident) => { $register.set($self.$field) };
 }
 
 system_registers! {
     /// `SCTLR_EL1`.
-    pub sctlr_el1, set_sctlr_el1, SCTLR_EL1;
+    pub sctlr_el1, set_sctlr_el1, SCTLR_EL1, last;
     /// `CPACR_EL1`.
     pub cpacr_el1, set_cpacr_el1, CPACR_EL1;
     /// `TTBR0_EL1`.
@@ -131,7 +134,7 @@ system_registers! {
     /// `TTBR1_EL1`.
     pub ttbr1_el1, set_ttbr1_el1, TTBR1_EL1;
     /// `TCR_EL1`.
-    pub tcr_el1, set_tcr_el1, TCR_EL1;
+    pub tcr_el1, set_tcr_el1, TCR_EL1, last;
     /// `MAIR_EL1`.
     pub mair_el1, set_mair_el1, MAIR_EL1;
     /// `AMAIR_EL1`.
@@ -243,7 +246,8 @@ impl VcpuContext {
 
     /// Puts the guest's system, floating-point, timer and interrupt state into the machine.
     ///
-    /// Activate the domain's stage 2 ([`crate::stage2::activate`]) before this.
+    /// Activate the domain's stage 2 ([`crate::stage2::activate`]) before this. Until all is loaded
+    /// no translation is walked: it would be by registers of two guests.
     ///
     /// # Panics
     ///
@@ -252,6 +256,7 @@ impl VcpuContext {
         assert!(self.loaded_on == NOWHERE, "a virtual processor is on one processor at a time");
         self.system.load();
         clear_deferred_error();
+        stage2::allow_walks(self.system.sctlr_el1, self.system.tcr_el1);
         CNTV_CVAL_EL0.set(self.timer.compare);
         CNTV_CTL_EL0.set(self.timer.control);
         let vectors = core::ptr::from_ref(&self.floating_point);
@@ -269,6 +274,7 @@ impl VcpuContext {
     pub fn save(&mut self) {
         assert!(self.is_loaded(), "a virtual processor is saved where it was loaded");
         self.system.save();
+        stage2::forbid_walks();
         self.timer = VirtualTimer { control: CNTV_CTL_EL0.get(), compare: CNTV_CVAL_EL0.get() };
         CNTV_CTL_EL0.set(0);
         let vectors = core::ptr::from_mut(&mut self.floating_point);
