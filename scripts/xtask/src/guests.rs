@@ -33,9 +33,16 @@ const SHAPES: [(&str, &[(u32, u32)]); 13] = [
     ("vgic", &[(1, 2), (2, 2)]),
 ];
 
+/// Guests that run on a newer processor as well: it has registers that the usual one has not, and
+/// that nobody may get.
+const ON_NEWER: [&str; 1] = ["sysreg"];
+/// That processor.
+const NEWER_CPU: &str = "neoverse-n1";
+
 /// One run of one program.
 struct Guest {
     name: String,
+    cpu: &'static str,
     cpus: u32,
     vcpus: u32,
     place: Place,
@@ -56,12 +63,14 @@ pub(crate) fn play(hypervisor: Hypervisor, gic: Gic, names: &[String]) -> Result
         if names.is_empty() || names.iter().any(|name| guest.name.contains(name.as_str())) {
             let began = Instant::now();
             let result = play_one(&guest, hypervisor, gic);
-            let Guest { name, cpus, vcpus, .. } = &guest;
+            let Guest { name, cpu, cpus, vcpus, .. } = &guest;
+            let machine = match *cpu {
+                USUAL_CPU => format!("{cpus} CPU, GICv{gic}"),
+                cpu => format!("{cpus} CPU, {cpu}, GICv{gic}"),
+            };
             let on = match guest.place {
-                Place::Bare(_) => format!("guest {name} on {cpus} CPU, GICv{gic}"),
-                Place::Dom0 { .. } => {
-                    format!("guest {name} with {vcpus} vCPU on {cpus} CPU, GICv{gic}")
-                }
+                Place::Bare(_) => format!("guest {name} on {machine}"),
+                Place::Dom0 { .. } => format!("guest {name} with {vcpus} vCPU on {machine}"),
             };
             count.note(&on, began, &result);
         }
@@ -76,7 +85,8 @@ fn all(hypervisor: Hypervisor) -> Result<Vec<Guest>> {
             for kernel in build("platform-qemu-virt", &Built::Example("machine"))? {
                 for cpus in [1, 4] {
                     let place = Place::Bare(kernel.image.clone());
-                    guests.push(Guest { name: kernel.name.clone(), cpus, vcpus: 0, place });
+                    let name = kernel.name.clone();
+                    guests.push(Guest { name, cpu: USUAL_CPU, cpus, vcpus: 0, place });
                 }
             }
             compile::hypervisor(compile::Platform::QemuVirt)?
@@ -86,10 +96,13 @@ fn all(hypervisor: Hypervisor) -> Result<Vec<Guest>> {
     for kernel in build("test-guests", &Built::Programs)? {
         let shapes = SHAPES.iter().find(|(name, _)| *name == kernel.name);
         let (_, shapes) = shapes.with_context(|| format!("no shape for {}", kernel.name))?;
-        for (cpus, vcpus) in *shapes {
-            let place = Place::Dom0 { hypervisor: below.clone(), kernel: kernel.image.clone() };
-            let name = kernel.name.clone();
-            guests.push(Guest { name, cpus: *cpus, vcpus: *vcpus, place });
+        let newer = ON_NEWER.contains(&kernel.name.as_str()).then_some(NEWER_CPU);
+        for cpu in [USUAL_CPU].into_iter().chain(newer) {
+            for (cpus, vcpus) in *shapes {
+                let place = Place::Dom0 { hypervisor: below.clone(), kernel: kernel.image.clone() };
+                let name = kernel.name.clone();
+                guests.push(Guest { name, cpu, cpus: *cpus, vcpus: *vcpus, place });
+            }
         }
     }
     Ok(guests)
@@ -115,7 +128,7 @@ fn raw(elf: &Path) -> Result<Kernel> {
 
 fn play_one(guest: &Guest, hypervisor: Hypervisor, gic: Gic) -> Result<()> {
     let mut command = Command::new("qemu-system-aarch64");
-    qemu::board(&mut command, gic, USUAL_CPU, guest.cpus, 1024)?;
+    qemu::board(&mut command, gic, guest.cpu, guest.cpus, 1024)?;
     command.args(["-nic", "none", "-semihosting-config", "enable=on,target=native"]);
     match &guest.place {
         Place::Bare(image) => {
@@ -138,7 +151,8 @@ fn play_one(guest: &Guest, hypervisor: Hypervisor, gic: Gic) -> Result<()> {
             qemu::boot_kernel(&mut command, kernel, &args.dom0_line());
         }
     }
-    let transcript = format!("guest-{}-{}-{}-gic{gic}", guest.name, guest.cpus, guest.vcpus);
+    let Guest { name, cpu, cpus, vcpus, .. } = guest;
+    let transcript = format!("guest-{name}-{cpu}-{cpus}-{vcpus}-gic{gic}");
     let mut serial = Serial::start(command, &transcript)?;
     let status = serial.end(LIMIT)?;
     if !status.success() {
