@@ -12,10 +12,11 @@ mod ring;
 mod service;
 mod terminal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use xenstore::cage::Cage;
 use xenstore::daemon::{self, Log, PidFile};
 
 use crate::service::{Service, Settings};
@@ -106,5 +107,18 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let mut service = Service::new(settings, Log::open("xenconsoled"))?;
     daemon::announce_ready()?;
+    // Only a directory that is there can be left to the daemon. Where it cannot be made, a line
+    // for each guest will say that its log cannot.
+    if arguments.log != Sources::None {
+        let _made = std::fs::create_dir_all(&arguments.log_dir);
+    }
+    // Terminals are in `/dev`; a lost xenstored is reached through its socket, which is no file.
+    let directories = [Some(&*arguments.log_dir), arguments.pid_file.parent()];
+    let cage = Cage {
+        writes: directories.into_iter().flatten().chain([Path::new("/dev")]).collect(),
+        reads: Vec::new(),
+        runs_programs: false,
+    };
+    cage.close(service.log());
     service.run()
 }

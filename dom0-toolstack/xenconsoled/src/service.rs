@@ -134,6 +134,11 @@ impl Service {
         })
     }
 
+    /// Returns where lines go.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// Serves until a signal says to end.
     pub(crate) fn run(&mut self) -> anyhow::Result<()> {
         let mut events = Events::with_capacity(128);

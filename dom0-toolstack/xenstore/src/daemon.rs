@@ -51,7 +51,7 @@ enum Target {
 }
 
 /// Where a daemon in the background logs when the system has no log.
-const LOG_DIRECTORY: &str = "/var/log/xen";
+pub const LOG_DIRECTORY: &str = "/var/log/xen";
 
 impl Log {
     /// Opens the system's log for a daemon in the background, or a file where there is no such

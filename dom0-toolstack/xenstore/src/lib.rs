@@ -4,6 +4,7 @@
 //! machine: the daemon `xenstored` feeds it messages and carries out what it returns.
 #![forbid(unsafe_code)]
 
+pub mod cage;
 pub mod client;
 pub mod complaints;
 pub mod daemon;

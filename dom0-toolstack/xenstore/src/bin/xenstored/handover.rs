@@ -13,6 +13,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use xenstore::cage::CAGED;
 use xenstore::server::Handover;
 
 /// Set in the environment of a program that takes over: its standard input has the sockets.
@@ -45,7 +46,8 @@ pub(crate) fn become_other(handover: &Handover, descriptors: &[BorrowedFd<'_>]) 
                 Some(line) => command.args(line.split_whitespace()),
                 None => command.args(std::env::args_os().skip(1)),
             };
-            let error = command.env(HANDED_OVER, "1").stdin(input).exec();
+            // The cage stays with the process.
+            let error = command.env(HANDED_OVER, "1").env(CAGED, "1").stdin(input).exec();
             anyhow::Error::new(error).context(format!("cannot run {}", handover.program))
         }
         Err(error) => anyhow::Error::new(error).context("cannot hand the sockets on"),

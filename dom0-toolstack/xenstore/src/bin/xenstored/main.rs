@@ -9,11 +9,12 @@ mod service;
 mod sockets;
 mod state_file;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use rustix::process::Resource;
+use xenstore::cage::Cage;
 use xenstore::client::SOCKET_PATH;
 use xenstore::daemon::{self, Log, PidFile};
 
@@ -79,7 +80,24 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let mut service = Service::new(&settings, Log::open("xenstored"), adopted)?;
     daemon::announce_ready()?;
+    cage(&settings, arguments.pid_file.as_deref()).close(service.log());
     service.run()
+}
+
+/// Returns what the daemon needs from now on, and the one that a live update begins in its place:
+/// that one opens the devices and the pid file once more.
+fn cage<'settings>(
+    settings: &'settings Settings,
+    pid_file: Option<&'settings Path>,
+) -> Cage<'settings> {
+    let files = [Some(&*settings.socket), settings.state.as_deref(), pid_file];
+    let directories = files.into_iter().flatten().filter_map(Path::parent);
+    let system = ["/dev", "/proc", daemon::LOG_DIRECTORY].map(Path::new);
+    Cage {
+        writes: directories.chain(system).collect(),
+        reads: vec![Path::new("/")],
+        runs_programs: true,
+    }
 }
 
 /// Each program that is connected takes a descriptor.
