@@ -74,6 +74,11 @@ impl NodePath {
         Self(Arc::from(path))
     }
 
+    /// Returns how many levels the path has.
+    pub fn depth(&self) -> usize {
+        self.0.bytes().filter(|byte| *byte == b'/').count()
+    }
+
     /// Returns the length that counts against a domain's limit: less `/local/domain/N/`.
     pub fn counted_length(&self) -> usize {
         let rest = self.0.strip_prefix("/local/domain/").and_then(|rest| {
@@ -154,6 +159,7 @@ mod tests {
         assert_eq!(path("@releaseDomain").unwrap().parent_str(), None);
         assert_eq!(path("/").unwrap().child("a").child("b"), leaf);
         assert_eq!(leaf.name(), "b");
+        assert_eq!(leaf.depth(), 2);
     }
 
     #[test]

@@ -61,10 +61,13 @@ const WRITES_PER_SECOND: f64 = 200.0;
 /// Writes it may do at once after a rest.
 const BURST: f64 = 50.0;
 
+/// So many looks at nodes cost as much as a write: no ordinary request needs as many.
+const LOOKS_FOR_A_WRITE: usize = 64;
+
 /// How fast a domain may write where that makes the transactions of others fail.
 ///
 /// As in Xen, a write costs only while somebody else has a transaction open. A reset of the domain's
-/// ring costs as much, always.
+/// ring costs as much, always; so does a request that needs much work.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteRate {
     credit: f64,
@@ -81,6 +84,16 @@ impl WriteRate {
     pub fn charge(&mut self, now: Duration) {
         self.earn(now);
         self.credit -= 1.0;
+    }
+
+    /// Takes the price of a request that looked at so many nodes.
+    ///
+    /// Connections take turns by the message. One about a path of 1,000 levels may look at each of
+    /// them, where another message looks at one: it waits accordingly, and the others do not.
+    pub fn charge_looks(&mut self, looks: usize, now: Duration) {
+        for _ in 0..looks / LOOKS_FOR_A_WRITE {
+            self.charge(now);
+        }
     }
 
     /// Returns how long the domain has to wait before its next request is read.

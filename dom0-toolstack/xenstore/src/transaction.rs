@@ -36,6 +36,14 @@ pub struct Done {
     pub touched: Vec<NodePath>,
 }
 
+impl Done {
+    /// Returns how many places are searched for watches that must hear of it.
+    pub fn watch_looks(&self) -> usize {
+        let looks = |change: &Change| if change.exact { 1 } else { change.path.depth() };
+        self.changes.iter().map(looks).sum()
+    }
+}
+
 /// What was done in a transaction.
 #[derive(Clone, Debug, Default)]
 struct Log {
@@ -201,12 +209,13 @@ pub struct View<'server> {
     stamp: &'server mut Stamp,
     log: Option<(&'server mut Log, usize)>,
     done: Done,
+    looks: usize,
 }
 
 impl<'server> View<'server> {
     /// Looks at the store itself.
     pub fn of_store(tree: &'server mut Tree, stamp: &'server mut Stamp) -> Self {
-        Self { tree, stamp, log: None, done: Done::default() }
+        Self { tree, stamp, log: None, done: Done::default(), looks: 0 }
     }
 
     /// Looks at a transaction, which may touch `limit` nodes.
@@ -216,7 +225,7 @@ impl<'server> View<'server> {
         limit: usize,
     ) -> Self {
         let Transaction { tree, log, .. } = transaction;
-        Self { tree, stamp, log: Some((log, limit)), done: Done::default() }
+        Self { tree, stamp, log: Some((log, limit)), done: Done::default(), looks: 0 }
     }
 
     /// Returns a node whose value and permissions are wanted.
@@ -321,12 +330,18 @@ impl<'server> View<'server> {
         }
     }
 
+    /// Returns how often a node was looked for or changed.
+    pub fn looks(&self) -> usize {
+        self.looks
+    }
+
     /// Ends the request and returns what was done to the store.
     pub fn finish(self) -> Done {
         self.done
     }
 
     fn notice(&mut self, path: &NodePath, seen: Seen) -> Result<(), TooManyNodes> {
+        self.looks += 1;
         if let Some((log, limit)) = &mut self.log {
             if log.seen.len() >= *limit && !log.seen.contains_key(path) {
                 return Err(TooManyNodes);

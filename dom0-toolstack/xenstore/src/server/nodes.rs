@@ -198,7 +198,9 @@ impl Server {
             let earlier = self.stamp;
             let mut view = View::of_store(&mut self.tree, &mut self.stamp);
             let answer = body(&mut view, asker);
+            let looks = view.looks();
             let done = view.finish();
+            connection.rate.charge_looks(looks + done.watch_looks(), self.now);
             if self.stamp != earlier && self.open_transactions > connection.transactions.len() {
                 connection.rate.charge(self.now);
             }
@@ -211,6 +213,8 @@ impl Server {
         let earlier = self.stamp;
         let mut view = View::of_transaction(open, &mut self.stamp, limit);
         let answer = body(&mut view, asker);
+        let looks = view.looks();
+        connection.rate.charge_looks(looks, self.now);
         let half_done = self.stamp != earlier && answer.is_err();
         if half_done || open.size() > limit {
             open.fail();

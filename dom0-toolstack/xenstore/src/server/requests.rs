@@ -172,8 +172,15 @@ impl Server {
                 return Err(Failure::ENOSPC);
             }
         }
+        let looks = transaction.size();
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.rate.charge_looks(looks, self.now);
+        }
         let done =
             transaction.commit(&mut self.tree, &mut self.stamp).map_err(|_| Failure::EAGAIN)?;
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.rate.charge_looks(done.watch_looks(), self.now);
+        }
         if let Some(connection) = self.connections.get_mut(&id)
             && self.open_transactions > connection.transactions.len()
         {

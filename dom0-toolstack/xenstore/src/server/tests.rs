@@ -498,6 +498,35 @@ fn a_domain_that_resets_its_ring_again_and_again_waits_and_others_do_not() {
 }
 
 #[test]
+fn a_domain_whose_requests_need_much_work_waits_and_others_do_not() {
+    let deep = "/a".repeat(1000);
+    // How many such requests are answered before the domain has to wait.
+    let answered = |kind, payload: &str, in_transaction: bool| {
+        let mut store = Store::new();
+        let (tool, guest, other) = (store.tool, store.domain(7), store.domain(8));
+        store.ok(tool, Kind::Mkdir, "/local/domain/7|");
+        store.ok(tool, Kind::SetPerms, "/local/domain/7|n7|");
+        let transaction = if in_transaction { store.start(guest) } else { 0 };
+        let mut answered = 0;
+        while answered < 1000 && store.server.may_read(guest) == MayRead::Yes {
+            store.send(guest, kind, transaction, payload);
+            store.drain(guest);
+            answered += 1;
+        }
+        assert_eq!(store.server.may_read(other), MayRead::Yes);
+        answered
+    };
+    let (below, missing) = (format!("x{}|1", &deep[..1900]), format!("x{deep}|"));
+    for in_transaction in [false, true] {
+        assert!(answered(Kind::Write, &below, in_transaction) < 10);
+        assert!(answered(Kind::Read, &missing, in_transaction) < 10);
+        assert!(answered(Kind::Mkdir, &missing, in_transaction) < 10);
+        assert_eq!(answered(Kind::Write, "device/vif/0/state|4", in_transaction), 1000);
+        assert_eq!(answered(Kind::Read, "device/vif/0/nothing|", in_transaction), 1000);
+    }
+}
+
+#[test]
 fn a_long_list_of_children_comes_in_parts() {
     let mut store = Store::new();
     let tool = store.tool;
