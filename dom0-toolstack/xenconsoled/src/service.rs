@@ -373,7 +373,9 @@ impl Service {
         if let Some(log) = &mut self.hypervisor
             && let Err(error) = log.take(&self.devices)
         {
-            self.log.line(format_args!("the hypervisor's log: {error:#}"));
+            // On a full disk that is so for each line that a guest has the hypervisor write.
+            let text = format_args!("the hypervisor's log: {error:#}");
+            self.complaints.line(&self.log, 0, self.start.elapsed(), text);
         }
     }
 
