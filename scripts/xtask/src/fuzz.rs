@@ -18,8 +18,9 @@ use crate::system::Count;
 
 /// The target that half of the time is for.
 const LARGEST: &str = "hypervisor";
-/// Bytes of an input, at most.
-const LONGEST: &str = "-max_len=2048";
+/// Bytes of an input, at most; whole device trees are longer than other inputs.
+const LONGEST: u32 = 2048;
+const LONGEST_TREE: u32 = 8448;
 /// Seconds that one input may take: most take a few milliseconds.
 const SLOWEST: &str = "-timeout=30";
 /// How coverage is counted: what `cargo fuzz` asks for, where the stable compiler has it.
@@ -81,7 +82,7 @@ pub(crate) fn keep(names: &[String]) -> Result<()> {
         let (kept, smallest) = (corpus(&name), found(&name, "smallest"));
         make_empty(&smallest)?;
         let mut command = Command::new(&program);
-        command.env("FUZZ_TARGET", &name).arg("-merge=1").arg(LONGEST).arg(SLOWEST);
+        command.env("FUZZ_TARGET", &name).arg("-merge=1").arg(longest(&name)).arg(SLOWEST);
         command.args([&smallest, &kept, &found(&name, "found")]);
         fs::create_dir_all(found(&name, "found"))?;
         run(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
@@ -115,7 +116,7 @@ impl Job {
         let faults = found(&self.name, "fault-");
         let mut command = Command::new(program);
         command.env("FUZZ_TARGET", &self.name).env("RUST_BACKTRACE", "1");
-        command.arg(format!("-seed={}", self.seed)).arg(LONGEST).arg(SLOWEST);
+        command.arg(format!("-seed={}", self.seed)).arg(longest(&self.name)).arg(SLOWEST);
         command.arg(format!("-max_total_time={}", self.time.as_secs().max(1)));
         command.arg(format!("-artifact_prefix={}", faults.display()));
         // Long inputs are of use from the start, since each begins with a hypervisor of its own.
@@ -242,6 +243,10 @@ fn build() -> Result<PathBuf> {
     command.args(["--features", "engine", "--target", &host, "--target-dir"]).arg(&directory);
     run(command.env("RUSTFLAGS", FLAGS).env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
     Ok(directory.join(host).join("fuzz/fuzz"))
+}
+
+fn longest(name: &str) -> String {
+    format!("-max_len={}", if name == "device-tree" { LONGEST_TREE } else { LONGEST })
 }
 
 fn corpus(name: &str) -> PathBuf {

@@ -5,8 +5,11 @@
 //! plays those that were kept, and some from a seed, with every run of the tests.
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
+pub mod console;
 pub mod guest;
 pub mod hypervisor;
+pub mod readers;
+pub mod xenstored;
 
 /// What can be fed.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +23,12 @@ pub struct Target {
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "hypervisor", play: hypervisor::run },
+    Target { name: "xenstored", play: xenstored::run },
+    Target { name: "console", play: console::run },
+    Target { name: "configuration", play: readers::configuration },
+    Target { name: "device-tree", play: readers::device_tree },
+    Target { name: "boot-bundle", play: readers::boot_bundle },
+    Target { name: "command-line", play: readers::command_line },
     Target { name: "guest-folder", play: guest::folder::run },
     Target { name: "guest-network", play: guest::network::run },
     Target { name: "guest-requests", play: guest::requests::run },

@@ -106,6 +106,13 @@ fn what_was_kept_for_the_hypervisor_passes() {
 }
 
 #[test]
+fn what_was_kept_for_daemons_and_readers_passes() {
+    for name in ["xenstored", "console", "configuration", "device-tree", "boot-bundle", "command"] {
+        kept(name);
+    }
+}
+
+#[test]
 fn what_was_kept_for_guests_passes() {
     kept("guest-");
 }
@@ -117,6 +124,12 @@ fn a_hypervisor_whose_guests_ask_anything() {
         (0..count * 16).map(|_| bytes.next().to_le_bytes()[0]).collect()
     };
     rounds("hypervisor", 40, make);
+}
+
+#[test]
+fn daemons_whose_guests_write_anything() {
+    rounds("xenstored", 200, |bytes| bytes.many(200));
+    rounds("console", 1_000, |bytes| bytes.many(100));
 }
 
 #[test]
