@@ -1,15 +1,23 @@
 //! Files that keep what guests and the hypervisor say.
+//!
+//! A guest decides how much it says, so each file has a limit: it must not fill Dom0's disk.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A log that is only ever added to.
+/// Bytes of a file. The next byte begins another; the one before is kept, those before it are not.
+const LIMIT: u64 = 16 << 20;
+
+/// A log that is only ever added to, and of which the latest is kept.
 #[derive(Debug)]
 pub(crate) struct LogFile {
     path: PathBuf,
     file: File,
+    /// The bytes in the file, unless somebody else made it shorter.
+    length: u64,
+    limit: u64,
     style: Style,
     /// The next byte begins a line.
     line_start: bool,
@@ -29,8 +37,8 @@ impl LogFile {
     pub(crate) fn open(directory: &Path, name: &str, style: Style) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let path = directory.join(name);
-        let file = append(&path)?;
-        let mut log = Self { path, file, style, line_start: true };
+        let (file, length) = append(&path)?;
+        let mut log = Self { path, file, length, limit: LIMIT, style, line_start: true };
         if style.stamp {
             log.write(b"Logfile Opened\n")?;
         }
@@ -39,11 +47,11 @@ impl LogFile {
 
     /// Opens the file anew by its name: the old one was rotated away.
     pub(crate) fn reopen(&mut self) -> io::Result<()> {
-        self.file = append(&self.path)?;
+        (self.file, self.length) = append(&self.path)?;
         Ok(())
     }
 
-    /// Adds `bytes`.
+    /// Adds `bytes`, which are few beside the limit.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut text = if self.style.stamp {
             stamped(bytes, &mut self.line_start, &stamp(SystemTime::now()))
@@ -55,7 +63,34 @@ impl LogFile {
                 *byte = b'.';
             }
         }
+        let added = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        if self.length.saturating_add(added) > self.limit {
+            self.make_room(added)?;
+        }
+        self.length = self.length.saturating_add(added);
         self.file.write_all(&text)
+    }
+
+    /// Begins another file, unless `added` bytes have room in this one after all.
+    fn make_room(&mut self, added: u64) -> io::Result<()> {
+        // It may have been emptied, as `logrotate` does with `copytruncate`.
+        self.length = self.file.metadata()?.len();
+        if self.length.saturating_add(added) <= self.limit {
+            return Ok(());
+        }
+        let mut earlier = self.path.clone().into_os_string();
+        earlier.push(".1");
+        match std::fs::rename(&self.path, earlier) {
+            Ok(()) => self.reopen(),
+            // Somebody else moved it away.
+            Err(error) if error.kind() == ErrorKind::NotFound => self.reopen(),
+            // The limit holds even where nothing can be kept.
+            Err(_) => {
+                self.file.set_len(0)?;
+                self.length = 0;
+                Ok(())
+            }
+        }
     }
 }
 
@@ -68,8 +103,11 @@ pub(crate) fn guest_log_name(guest: &str, suffix: &str) -> String {
     format!("guest-{safe}{suffix}.log")
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+/// Opens a file to add to it; returns also how long it is.
+fn append(path: &Path) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let length = file.metadata()?.len();
+    Ok((file, length))
 }
 
 /// Puts the time before each line; a carriage return after a line's end goes.
@@ -162,5 +200,55 @@ mod tests {
         log.write(b"three").unwrap();
         assert_eq!(std::fs::read(directory.path().join("old")).unwrap(), b"one.[1mtwo");
         assert_eq!(std::fs::read(&path).unwrap(), b"three");
+    }
+
+    /// A log `guest-x.log` of at most ten bytes, in a directory of its own.
+    fn small_log(directory: &Path) -> LogFile {
+        let style = Style { stamp: false, replace_escape: false };
+        let mut log = LogFile::open(directory, &guest_log_name("x", ""), style).unwrap();
+        log.limit = 10;
+        log
+    }
+
+    fn content(directory: &Path, name: &str) -> String {
+        std::fs::read_to_string(directory.join(name)).unwrap()
+    }
+
+    #[test]
+    fn a_guest_that_never_stops_keeps_two_files_of_limited_size() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = small_log(directory.path());
+        for number in 0..100 {
+            log.write(format!("{number:03}\n").as_bytes()).unwrap();
+        }
+        assert_eq!(content(directory.path(), "guest-x.log.1"), "096\n097\n");
+        assert_eq!(content(directory.path(), "guest-x.log"), "098\n099\n");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_was_in_a_log_before_counts_and_what_was_taken_out_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        small_log(directory.path()).write(b"12345678").unwrap();
+        let mut log = small_log(directory.path());
+        log.write(b"abc").unwrap();
+        assert_eq!(content(directory.path(), "guest-x.log.1"), "12345678");
+        assert_eq!(content(directory.path(), "guest-x.log"), "abc");
+        log.write(b"defghi").unwrap();
+        log.file.set_len(0).unwrap();
+        log.write(b"jkl").unwrap();
+        assert_eq!(content(directory.path(), "guest-x.log.1"), "12345678");
+        assert_eq!(content(directory.path(), "guest-x.log"), "jkl");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_moved_is_emptied() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("guest-x.log.1")).unwrap();
+        let mut log = small_log(directory.path());
+        for piece in ["12345678", "abc"] {
+            log.write(piece.as_bytes()).unwrap();
+        }
+        assert_eq!(content(directory.path(), "guest-x.log"), "abc");
     }
 }
