@@ -275,7 +275,8 @@ impl Service {
         let found = match self.devices.privcmd.domains(DomId(1)) {
             Ok(found) => found,
             Err(error) => {
-                self.log.line(format_args!("cannot list domains: {error}"));
+                // Each domain that comes or goes has them listed.
+                self.complain(DomId(0), format_args!("cannot list domains: {error}"));
                 return;
             }
         };

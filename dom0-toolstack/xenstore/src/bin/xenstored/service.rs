@@ -524,7 +524,9 @@ impl Service {
                 self.ring_of.retain(|_, owner| *owner != domain);
             }
             Effect::Close(id) => {
-                self.log.line("a program that does not read its events is disconnected");
+                // Guests cause the events, and the program may come again: Dom0 answers for it.
+                let text = "a program that does not read its events is disconnected";
+                self.complaints.line(&self.log, 0, self.start.elapsed(), text);
                 self.close(id);
             }
             Effect::Log(line) => self.log.line(line),
