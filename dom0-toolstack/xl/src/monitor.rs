@@ -275,7 +275,7 @@ fn bound_log() {
 }
 
 /// A line in the log. The monitor goes on even where the log cannot be written.
-fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 

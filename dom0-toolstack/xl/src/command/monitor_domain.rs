@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 use xen_sys::DomId;
+use xenstore::cage;
 
 use super::{Command, number};
 use crate::args::Parsed;
@@ -25,5 +26,9 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     let id = number(parsed.operand(0), "domain id")?;
     let domain = DomId(u16::try_from(id).map_err(|_too_large| wrong())?);
     let uuid = Uuid::parse_str(parsed.operand(1)).map_err(|_not_a_uuid| wrong())?;
+    // It lives as long as its guest, and restarts it with what the guest left behind.
+    if let Err(error) = cage::leave_the_kernel_alone() {
+        monitor::say(&format!("No seccomp, the monitor may make all system calls: {error:#}"));
+    }
     monitor::run(context, domain, uuid)
 }
