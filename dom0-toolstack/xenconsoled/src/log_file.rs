@@ -161,6 +161,9 @@ fn civil(days: u64) -> (u64, u64, u64) {
 mod tests {
     use std::time::Duration;
 
+    use xenstore::cage::Cage;
+    use xenstore::daemon::Log;
+
     use super::*;
 
     #[test]
@@ -249,6 +252,24 @@ mod tests {
         for piece in ["12345678", "abc"] {
             log.write(piece.as_bytes()).unwrap();
         }
+        assert_eq!(content(directory.path(), "guest-x.log"), "abc");
+    }
+
+    #[test]
+    fn a_caged_daemon_moves_its_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = small_log(directory.path());
+        let writes = vec![directory.path()];
+        let cage = Cage { writes, reads: Vec::new(), runs_programs: false };
+        // A thread can be caged by itself.
+        std::thread::scope(|scope| {
+            let caged = scope.spawn(|| {
+                cage.close(&Log::open("test"));
+                log.write(b"12345678").and_then(|()| log.write(b"abc")).unwrap();
+            });
+            caged.join().unwrap();
+        });
+        assert_eq!(content(directory.path(), "guest-x.log.1"), "12345678");
         assert_eq!(content(directory.path(), "guest-x.log"), "abc");
     }
 }
