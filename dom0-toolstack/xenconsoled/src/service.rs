@@ -152,7 +152,8 @@ impl Service {
                 wait = Some(wait.unwrap_or(STORE_RETRY).min(STORE_RETRY));
             }
             look_again(&self.poll, &self.devices.events, EVENTS)?;
-            match self.poll.poll(&mut events, wait) {
+            let due = self.complaints.due(self.start.elapsed());
+            match self.poll.poll(&mut events, wait.into_iter().chain(due).min()) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => {
                     return Err(error).context("cannot wait for events");
                 }

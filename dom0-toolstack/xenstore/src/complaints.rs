@@ -47,6 +47,17 @@ impl Complaints {
         }
     }
 
+    /// Returns how long until [`Complaints::settle`] has something to say, if it will. A daemon that
+    /// has nothing else to do waits so long.
+    pub fn due(&self, now: Duration) -> Option<Duration> {
+        if !self.left_out {
+            return None;
+        }
+        let silenced = self.domains.values().filter(|caused| caused.left_out > 0);
+        let ends = silenced.map(|caused| caused.since.saturating_add(PERIOD));
+        ends.min().map(|end| end.saturating_sub(now))
+    }
+
     /// Says whether another line about `domain` may be written, and counts it.
     fn allow(&mut self, domain: u16, now: Duration) -> bool {
         let fresh = Caused { since: now, written: 0, left_out: 0 };
@@ -103,6 +114,20 @@ mod tests {
         }
         // Twelve periods, each with its lines and one about those that were left out.
         assert!((12 * 20..=12 * 21).contains(&written), "{written}");
+    }
+
+    #[test]
+    fn what_was_left_out_is_said_when_the_period_ends() {
+        let mut complaints = Complaints::default();
+        let at = |millis| Duration::from_millis(millis);
+        let line = |complaints: &mut Complaints, millis| complaints.allow(1, at(millis));
+        (0..20).for_each(|_| assert!(line(&mut complaints, 100)));
+        assert_eq!(complaints.due(at(100)), None);
+        assert!(!line(&mut complaints, 200));
+        assert_eq!(complaints.due(at(300)), Some(at(4_800)));
+        assert_eq!(complaints.due(at(6_000)), Some(Duration::ZERO));
+        assert_eq!(complaints.left_out_until(at(6_000)), [(1, 1)]);
+        assert_eq!(complaints.due(at(6_000)), None);
     }
 
     #[test]

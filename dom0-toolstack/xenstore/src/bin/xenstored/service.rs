@@ -198,7 +198,8 @@ impl Service {
             if let Some(domains) = &self.domains {
                 look_again(&self.poll, domains.events(), EVENTS)?;
             }
-            match self.poll.poll(&mut events, wait) {
+            let due = self.complaints.due(self.start.elapsed());
+            match self.poll.poll(&mut events, wait.into_iter().chain(due).min()) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => {
                     return Err(error).context("cannot wait for events");
                 }
