@@ -29,6 +29,8 @@ use spin::Once;
 const VCPUS: usize = 4;
 /// How often the last vCPU goes off and is started again.
 const LIVES: u64 = 8;
+/// After how much of its part the first vCPU tells how far all have come.
+const PROGRESS: u64 = 20_000;
 /// Where the tables' addresses begin when `T1SZ` is 25.
 const WINDOW: u64 = 0xffff_ff80_0000_0000;
 
@@ -130,9 +132,16 @@ fn restart_last() {
 fn first_part() {
     let mut player = Player::new(0);
     let share = SHARE.load(Ordering::SeqCst);
-    while MADE.first().is_some_and(|made| made.load(Ordering::Relaxed) < share) {
+    let mut told = 0;
+    while let Some(made) = MADE.first().map(|made| made.load(Ordering::Relaxed))
+        && made < share
+    {
         player.some(64);
         restart_last();
+        if share > PROGRESS && made / PROGRESS > told {
+            told = made / PROGRESS;
+            say!("campaign: {} calls so far", CALLS.load(Ordering::Relaxed));
+        }
     }
     ENDED.fetch_add(1, Ordering::SeqCst);
 }
