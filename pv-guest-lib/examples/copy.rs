@@ -1,7 +1,8 @@
 //! Copies its first disk to its second, reads both back, and tells whether they are the same.
 //!
-//! With one disk it is filled with a pattern and checked. `queues=`, `order=` and `segments=` on the command line say how the disks are used;
-//! with `forever=1` it does so again and again, until it is told to shut down.
+//! With one disk it is filled with a pattern and checked. `queues=`, `order=` and `segments=` on
+//! the command line say how the disks are used; with `forever=1` it does so again and again, until
+//! it is told to shut down.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]

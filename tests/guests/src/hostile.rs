@@ -1,15 +1,18 @@
-//! Bad calls: every hypercall and sub-operation with bad addresses, ids and sizes, then arguments by chance,
-//! then from all vCPUs at once. The hypervisor has to answer each with a number and go on. Needs four vCPUs.
+//! Bad calls: every hypercall and sub-operation with bad addresses, ids and sizes, then arguments
+//! by chance, then from all vCPUs at once. The hypervisor has to answer each with a number and go
+//! on. Needs four vCPUs.
 //!
-//! As a guest beside others it ends with a crash if a test failed, and its command line may give it another part:
+//! As a guest beside others it ends with a crash if a test failed, and its command line may give it
+//! another part:
 //!
 //! | words | what it does |
 //! |---|---|
 //! | | all tests, as in `tests/system/library.scenario` |
-//! | `play=campaign calls=N seed=S` | N calls of all kinds from four vCPUs at once ([`campaign`]) |
-//! | `play=eater seconds=T wait=W` | eats the hypervisor's heap ([`eater`]) |
+//! | `play=campaign calls=N seed=S` | N calls of all kinds from four vCPUs at once (`hostile/campaign.rs`) |
+//! | `play=eater seconds=T wait=W` | eats the hypervisor's heap (`hostile/eater.rs`) |
 //!
-//! `tests/system/hostile.scenario` and, for long, `campaign.scenario` play both beside guests that work.
+//! `tests/system/hostile.scenario` and, for long, `campaign.scenario` play both beside guests that
+//! work.
 
 mod campaign;
 mod eater;
@@ -47,7 +50,8 @@ pub fn main() {
     }
 }
 
-/// Plays one part and ends: with a crash if it failed, which a toolstack sees where no console is left.
+/// Plays one part and ends: with a crash if it failed, which a toolstack sees where no console is
+/// left.
 fn alone(name: &str, part: fn() -> Outcome) {
     say!("{name}: seed={}", chance::seed());
     if let Err(Failure(why)) = part() {
@@ -101,7 +105,8 @@ fn ends_us(number: u64, first: u64) -> bool {
 /// The memory it may write to must be this file's own pages, or none.
 fn call(number: u64, arguments: [u64; 5]) -> i64 {
     CALLS.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: addresses lie in pages that only atomics reach, or where nothing is; frames are spare pages.
+    // SAFETY: addresses lie in pages that only atomics reach, or where nothing is; frames are spare
+    // pages.
     unsafe { raw(number, arguments) }
 }
 
@@ -125,7 +130,8 @@ fn counted<T>(answer: T) -> T {
 }
 
 fn looks_like_an_answer(answer: i64) -> bool {
-    // An error number, or the result of a call that did something: never an address of the hypervisor's.
+    // An error number, or the result of a call that did something: never an address of the
+    // hypervisor's.
     (-200..1 << 47).contains(&answer)
 }
 
@@ -175,7 +181,8 @@ fn filled(word: u64) -> Outcome {
     let page = SharedPage::allocate();
     for (number, operations) in WITH_OPERATION {
         for operation in 0..operations {
-            // Frame 0 of this domain is a device's page, and DOMID 0 is this domain: leave memory alone.
+            // Frame 0 of this domain is a device's page, and DOMID 0 is this domain: leave memory
+            // alone.
             let harmful = ends_us(number, operation) || (number == MEMORY_OP && word == 0);
             if harmful || number == VCPU_OP {
                 continue;

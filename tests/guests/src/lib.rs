@@ -1,9 +1,12 @@
 //! Bare-metal guests that test the hypervisor below them, one topic each.
 //!
 //! Each boots as Dom0's kernel of this project's hypervisor or of Xen 4.20, prints `ok NAME` or
-//! `not ok NAME: why` for each test and `N passed, N failed` at the end, and shuts the machine down.
-//! `cargo xtask guests` plays them. `memory` is about the library that all of them are built on. What a test expects is what Xen 4.20 does; where this hypervisor does
-//! better on purpose, the test says so and accepts both.
+//! `not ok NAME: why` for each test and `N passed, N failed` at the end, and shuts the machine
+//! down. `cargo xtask guests` plays them. `hostile` is played beside other guests, too: for a
+//! moment by the scenario `hostile`, and by `campaign`, with `cargo xtask system --long`, until ten
+//! million calls were answered. `memory` is about the library that all of them are built on. What a
+//! test expects is what Xen 4.20 does; where this hypervisor does better on purpose, the test says
+//! so and accepts both.
 #![cfg_attr(target_os = "none", no_std)]
 
 #[cfg(target_os = "none")]

@@ -1,9 +1,10 @@
-//! All kinds of bad behaviour at once, by chance, from four vCPUs: `play=campaign`, with `calls=` calls from `seed=`.
+//! All kinds of bad behaviour at once, by chance, from four vCPUs: `play=campaign`, with `calls=`
+//! calls from `seed=`.
 //!
-//! Calls with arguments by chance, mappings of its own grants for writing and for reading, bursts of ports,
-//! words of the FIFO ABI, a broken xenstore ring, registers of the interrupt controller, memory that comes and goes,
-//! a vCPU that goes off and on, and translation tables that change while calls name addresses behind them.
-//! At its end it breaks the console's ring, too.
+//! Calls with arguments by chance, mappings of its own grants for writing and for reading, bursts
+//! of ports, words of the FIFO ABI, a broken xenstore ring, registers of the interrupt controller,
+//! memory that comes and goes, a vCPU that goes off and on, and translation tables that change
+//! while calls name addresses behind them. At its end it breaks the console's ring, too.
 
 use super::prey::Prey;
 use super::stage::{self, HOLES, READ_ONLY, Stage, WORDS, WRITABLE};
@@ -287,8 +288,9 @@ impl Player {
 
     /// Maps the page for reading, writes there, and lets calls read their structures there.
     ///
-    /// QEMU from version 8 on ends where the hypervisor asks whether it may write there (`AT S12E1W`: an assertion
-    /// of `do_ats_write`), so calls that answer there are made only where the command line says `answers=read-only`.
+    /// QEMU 10, unlike 7, ends where the hypervisor asks whether it may write there (`AT
+    /// S12E1W`: an assertion of `do_ats_write`), so calls that answer there are made only where the
+    /// command line says `answers=read-only`.
     fn read_only(&mut self) -> (u64, u64, i64) {
         let at = hole(HOLES + self.chance.below(4));
         self.map(READ_ONLY, at, GNTMAP_HOST_MAP | GNTMAP_READONLY);
@@ -410,7 +412,8 @@ impl Player {
         (0, 0, 0)
     }
 
-    /// Sets this vCPU's registers for the upper half of addresses, in which nothing of this guest is.
+    /// Sets this vCPU's registers for the upper half of addresses, in which nothing of this guest
+    /// is.
     fn roots(&mut self) {
         let [first, ..] = self.stage.tables;
         let kept = system_register!("tcr_el1") & !(0xffff << 16);

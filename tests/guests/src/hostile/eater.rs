@@ -1,8 +1,9 @@
 //! A guest that eats the hypervisor's heap: `play=eater`, for `seconds=`.
 //!
-//! It takes all that its limits give while there is room: its whole grant table, every mapping and every port.
-//! Then it does what needs memory late: copies from references that were never used, and ports behind words of
-//! the FIFO ABI that it linked itself. Each call has to be answered, and its neighbours must not notice.
+//! It takes all that its limits give while there is room: its whole grant table, every mapping and
+//! every port. Then it does what needs memory late: copies from references that were never used,
+//! and ports behind words of the FIFO ABI that it linked itself. Each call has to be answered, and
+//! its neighbours must not notice.
 
 use super::stage::{self, WORDS};
 use super::{CALLS, counted};
@@ -104,7 +105,8 @@ fn references(table: GrantTable) -> u32 {
     table.frames() * hypercall_abi::grant_table::GNTTAB_ENTRIES_PER_FRAME
 }
 
-/// Maps one grant at one place until there is no space for handles, or a replaced mapping gives its own back.
+/// Maps one grant at one place until there is no space for handles, or a replaced mapping gives its
+/// own back.
 fn map_again_and_again(own: u16, loot: &mut Loot) -> Outcome {
     let at = crate::suite::hole(0) << 12;
     let mut latest = None;

@@ -81,7 +81,8 @@ impl Prey {
         ];
         let number = chance.of(&NUMBERS).unwrap_or(XEN_VERSION);
         let operation = match number {
-            // Removing and giving back memory by chance would hit the guest's own; these only ask or add.
+            // Removing and giving back memory by chance would hit the guest's own; these only ask
+            // or add.
             MEMORY_OP => chance.of(&[2, 3, 4, 9, 10, 14, 18, 19, 28, 40]).unwrap_or(2),
             // Registering areas by chance would leave the hypervisor writing into them: it may.
             _ => chance.below(24),

@@ -1,4 +1,5 @@
-//! What the vCPUs of a hostile guest share: pages of the event channels, rings, and translation tables of its own.
+//! What the vCPUs of a hostile guest share: pages of the event channels, rings, and translation
+//! tables of its own.
 
 use super::counted;
 use crate::suite::{Failure, hole};
