@@ -239,13 +239,19 @@ const CALLS: &[i64] = &[
     libc::SYS_exit_group,
 ];
 
+/// `kexec_file_load`, which the crate does not name for musl on arm64.
+#[cfg(target_arch = "aarch64")]
+const KEXEC_FILE_LOAD: i64 = 294;
+#[cfg(not(target_arch = "aarch64"))]
+const KEXEC_FILE_LOAD: i64 = libc::SYS_kexec_file_load;
+
 /// The calls that change the kernel, or look into other programs.
 const KERNEL_CALLS: &[i64] = &[
     libc::SYS_init_module,
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
+    KEXEC_FILE_LOAD,
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_ptrace,
