@@ -8,6 +8,7 @@ mod calls;
 mod control;
 mod draw;
 mod invariants;
+mod start;
 mod traps;
 
 use draw::{Draw, STEP};
@@ -55,8 +56,12 @@ struct Play {
 /// Plays the campaign that `bytes` describe.
 pub fn run(bytes: &[u8]) {
     let Some((options, steps)) = bytes.split_first() else { return };
+    let begins_alone = options / 2 % 4 == 0;
     let options = Options { domains_may_share: options % 2 == 1, ..Options::default() };
     let bed = Testbed::with_frames(options, RAM);
+    if !begins_alone {
+        start::connect(&bed);
+    }
     bed.domain(0).devices.lock().insert(0..1000);
     let domain = bed.domain(0);
     let vcpu = Arc::clone(domain.vcpu(VcpuId(0)).expect("Dom0 has two"));
