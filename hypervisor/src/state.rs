@@ -3,9 +3,9 @@
 //! A processor that holds one of these may take only those below it:
 //!
 //! 0. `Hypervisor::control`: held for a whole control operation; `Domain::teardown`: held while a part of a domain's end is carried out
-//!    then `Hypervisor::heap`: held to allocate
-//! 1. `Hypervisor::domains`: the list of domains; held only to look up, add or remove one
-//! 2. `Domain::life`, `Domain::watchdogs`
+//! 1. `Domain::life`, `Domain::watchdogs`
+//! 2. `Hypervisor::heap`: held to allocate; then `Hypervisor::domains`, the list of domains: held only
+//!    to look up, add or remove one
 //! 3. `Domain::grants`: two domains' at once in ascending domid
 //! 4. `Domain::ports`: two domains' at once in ascending domid
 //! 5. `Domain::p2m`
