@@ -215,7 +215,7 @@ impl PortTable {
     /// Allocates for more ports.
     pub fn widen(&mut self) -> Result<(), EvtchnError> {
         let last = self.last_port.min(fifo::PORTS - 1);
-        self.slots.widen(last).map_err(|slots::NoRoom| EvtchnError::NoMemory)
+        self.slots.widen(last)
     }
 
     /// Opens a port that `remote` may bind to.
@@ -725,7 +725,7 @@ impl PortTable {
         let fifo = &self.fifo;
         let busy = |port| fifo.as_ref().is_some_and(|fifo| fifo.is_busy(memory, port));
         let port = self.slots.vacant(last, busy).ok_or(EvtchnError::NoFreePort)?;
-        self.slots.reach(port).map_err(|slots::NoRoom| EvtchnError::NoMemory)?;
+        self.slots.reach(port)?;
         Ok(port)
     }
 

@@ -6,6 +6,7 @@
 use crate::ids::{DomId, Port, VcpuId};
 use alloc::vec::Vec;
 
+use super::EvtchnError;
 use super::virq::Virq;
 
 const BUCKET: usize = u64::BITS as usize;
@@ -74,10 +75,6 @@ const BUSY_LOOKS: u32 = 1024;
 
 /// Ports that are made room for at once, at least.
 const MORE: usize = 2048;
-
-/// No memory is left for more ports.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct NoRoom;
 
 /// The ports of a domain, by number.
 ///
@@ -180,24 +177,23 @@ impl Slots {
     }
 
     /// Allocates for more ports, up to `last`.
-    pub(super) fn widen(&mut self, last: u32) -> Result<(), NoRoom> {
+    pub(super) fn widen(&mut self, last: u32) -> Result<(), EvtchnError> {
         let all = last as usize / BUCKET + 1;
         let wanted = (self.slots.capacity().max(MORE) / BUCKET * 2).min(all);
-        self.taken
-            .try_reserve_exact(wanted.saturating_sub(self.taken.len()))
-            .map_err(|_| NoRoom)?;
+        let words = wanted.saturating_sub(self.taken.len());
         let slots = (wanted * BUCKET).saturating_sub(self.slots.len());
-        self.slots.try_reserve_exact(slots).map_err(|_| NoRoom)
+        self.taken.try_reserve_exact(words).map_err(|_| EvtchnError::NoMemory)?;
+        self.slots.try_reserve_exact(slots).map_err(|_| EvtchnError::NoMemory)
     }
 
     /// Makes slots up to `port`, which [`Self::vacant`] found, out of the room there is.
-    pub(super) fn reach(&mut self, port: Port) -> Result<(), NoRoom> {
+    pub(super) fn reach(&mut self, port: Port) -> Result<(), EvtchnError> {
         if port.index() < self.slots.len() {
             return Ok(());
         }
         let words = port.index() / BUCKET + 1;
         if words > self.taken.capacity() || words * BUCKET > self.slots.capacity() {
-            return Err(NoRoom);
+            return Err(EvtchnError::NoMemory);
         }
         // Port 0 is nobody's.
         let first = u64::from(self.taken.is_empty());
@@ -329,7 +325,7 @@ mod tests {
     fn a_list_without_room_is_refused_until_it_is_widened() {
         let mut slots = Slots::with_room(64);
         assert!(slots.is_tight(131_071) && !slots.is_tight(63));
-        assert_eq!(slots.reach(Port(64)), Err(NoRoom));
+        assert_eq!(slots.reach(Port(64)), Err(EvtchnError::NoMemory));
         slots.widen(131_071).unwrap();
         assert!(!slots.is_tight(131_071));
         assert_eq!(slots.reach(Port(64)), Ok(()));
@@ -337,7 +333,7 @@ mod tests {
             slots.widen(131_071).unwrap();
             slots.reach(Port(slots.len())).unwrap();
         }
-        assert_eq!(slots.reach(Port(131_072)), Err(NoRoom), "there are no more");
+        assert_eq!(slots.reach(Port(131_072)), Err(EvtchnError::NoMemory), "there are no more");
     }
 
     #[test]

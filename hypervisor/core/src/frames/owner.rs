@@ -41,7 +41,7 @@ pub(super) struct Frame {
     pub(super) previous: u32,
     /// How many hold the frame. It is freed when the last lets go.
     pub(super) references: u32,
-    /// The domain: whose memory it is, whom the page is lent to, or whose table it holds.
+    /// The domain, for [`State::Ram`] and [`State::Shared`]; [`DomId::XEN`] for the hypervisor's own.
     pub(super) owner: DomId,
     /// What the frame is.
     pub(super) state: State,
