@@ -113,8 +113,8 @@ impl Cage<'_> {
 
 /// Takes the calls away by which a program changes the kernel or looks into other programs.
 ///
-/// For what makes guests and runs hotplug scripts, which open any image, mount, and make interfaces: a
-/// list of what such a program needs would have nearly all calls in it.
+/// For a program that makes guests and runs hotplug scripts. These open any image, mount, and make
+/// interfaces: a list of what they need would have nearly all calls in it.
 ///
 /// # Errors
 ///

@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(ring.peek(0, 16), Ok(Vec::new()));
     }
 
-    /// Tries every place in the ring and every length, and every distance of the indices near its size.
+    /// Tries every place in the ring, every length, and every distance of the indices near its size.
     #[test]
     fn every_index_and_every_length_stay_within_the_ring() {
         let ring = RING_SIZE;

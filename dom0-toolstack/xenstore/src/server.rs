@@ -241,8 +241,9 @@ impl Server {
         }
     }
 
-    /// Does as [`Server::reset`] and has the domain, whose doing it was, pay for it: one that breaks or
-    /// resets its ring again and again waits as one that writes without pause does.
+    /// Does as [`Server::reset`] and charges the domain, which caused it.
+    ///
+    /// A domain that resets its ring again and again waits as one that writes without pause does.
     pub fn reset_by_domain(&mut self, id: ConnectionId) {
         self.reset(id);
         if let Some(connection) = self.connections.get_mut(&id) {

@@ -147,8 +147,9 @@ fn wait(context: &Context, built: Built, pause: Duration) -> Outcome {
     Ok(())
 }
 
-/// Does what the configuration says for `reason`; does nothing if that is to make the domain anew and
-/// a `pause` comes first.
+/// Does what the configuration says for `reason`.
+///
+/// Does nothing if that is to restart the domain and a `pause` comes first.
 ///
 /// All of it happens under the lock: a command that destroys the domain comes before, and it stays
 /// destroyed, or after, and destroys the one made anew.
